@@ -1,0 +1,145 @@
+"""The interface of the classical forecasters, and what they share.
+
+Shapes: B windows, N windows in a part, T steps of history, W steps in a window, H steps to
+forecast, C channels, K target channels.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.specification import SeriesSpec
+
+if TYPE_CHECKING:
+    from data_modules.series import SeriesDataModule
+
+_BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
+
+
+class Baseline(nn.Module):
+    """Base of the classical forecasters.
+
+    Attributes:
+        spec: The specification of the data.
+        fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        """Keeps the specification.
+
+        Args:
+            spec: ``SeriesSpec.to_dict()`` of the data.
+        """
+        super().__init__()
+        self.spec = SeriesSpec.from_dict(spec)
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @classmethod
+    def applies_to(cls, data: "SeriesDataModule") -> bool:
+        """Tells whether the forecaster makes sense for data that are set up."""
+        return True
+
+    @property
+    def needed_history(self) -> int:
+        """Fewest steps of history from which the fitted forecaster can forecast."""
+        return 1
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers learned from the data; choices such as a length of averaging do not count."""
+        return 0
+
+    def fit(self, data: "SeriesDataModule") -> Self:
+        """Fits the forecaster to the training part, and makes its choices.
+
+        Args:
+            data: The data, set up, whose specification the forecaster was built with.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: The data are others than those of the specification, or such that the
+                forecaster does not apply to them.
+        """
+        if data.spec.to_dict() != self.spec.to_dict():
+            raise ValueError(
+                f"{type(self).__name__} was built with another specification than that of the "
+                "data: build it with data.spec.to_dict()"
+            )
+        with torch.no_grad():
+            self._fit(data)
+            self.fitted.fill_(True)
+        return self
+
+    def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Forecasts.
+
+        Args:
+            history: Scaled values (B, T, C).
+            known_future: Scaled future values (B, H, C_known) of the channels known in advance.
+
+        Returns:
+            Scaled forecast (B, H, K), in the dtype of ``history``.
+
+        Raises:
+            ValueError: The forecaster is not fitted, the history has another number of channels
+                or too few steps, or a known future is needed and missing or of another shape.
+        """
+        name = type(self).__name__
+        if not self.fitted:
+            raise ValueError(f"{name} is not fitted: call fit(data), or load a fitted state")
+        channels = len(self.spec.channels)
+        if history.dim() != 3 or history.shape[2] != channels:
+            raise ValueError(
+                f"{name} expects a history of shape (windows, steps, {channels}), "
+                f"not {tuple(history.shape)}"
+            )
+        if history.shape[1] < self.needed_history:
+            raise ValueError(
+                f"{name} needs {self.needed_history} steps of history, not {history.shape[1]}"
+            )
+        return self._forecast(history, known_future)
+
+    def forward(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Forecasts; see ``forecast``."""
+        return self.forecast(history, known_future)
+
+    def _fit(self, data: "SeriesDataModule") -> None:
+        pass
+
+    def _forecast(self, history: Tensor, known_future: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _validation_error(self, data: "SeriesDataModule") -> float:
+        """Returns the mean squared error of ``_forecast`` on the validation part."""
+        total, count = 0.0, 0
+        for values in window_batches(data.parts["validation"].values):
+            history, known_future, future = split_window(self.spec, values)
+            forecast = self._forecast(history, known_future)
+            total += float(squared_errors(self.spec, forecast, future).sum())
+            count += future.numel()
+        return total / count
+
+
+def window_batches(windows: Tensor) -> Iterator[Tensor]:
+    """Cuts windows (N, W + H, C) into batches of bounded size."""
+    size = max(1, _BATCH_VALUES // max(1, windows[:1].numel()))
+    yield from windows.split(size)
+
+
+def split_window(spec: SeriesSpec, values: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Returns history (B, W, C), known future (B, H, C_known) or None, and targets (B, H, K)."""
+    future = values[:, spec.window :]
+    known = future[..., spec.known_channels] if spec.known_channels else None
+    return values[:, : spec.window], known, future[..., spec.target_channels]
+
+
+def squared_errors(spec: SeriesSpec, forecast: Tensor, future: Tensor) -> Tensor:
+    """Returns squared errors in the units of the metrics, float64; all shapes alike (..., K)."""
+    error = spec.to_metric_units(forecast.double()) - spec.to_metric_units(future.double())
+    return error.square()

@@ -1,0 +1,351 @@
+"""Forecasting task: any causal architecture, one step or a horizon ahead."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+
+from data_modules.series import SeriesBatch, SeriesSpec
+from lightning_modules.architectures import State, detach_state
+from lightning_modules.building import build_architecture
+from lightning_modules.optimization import OptimizedModule
+from lightning_modules.uncertainty import (
+    active_dropouts,
+    check_quantiles,
+    conformal_margin,
+    only_dropout_training,
+    quantile_loss,
+)
+
+# B batch, T time, W history window, H horizon, C input channels, K target channels, Q quantiles
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "mae": F.l1_loss,
+    "huber": F.huber_loss,
+}
+
+
+class Forecaster(OptimizedModule):
+    """Forecasts the next ``horizon`` values of the target channels with any causal architecture.
+
+    Args:
+        spec: What the model must know of the data: :meth:`SeriesSpec.to_dict`.
+        architecture: ``{class_path, init_args}`` of the architecture.
+        output_mode: ``recursive`` trains a one-step model (teacher forcing) and rolls it out on its
+            own forecasts; ``sequence_to_vector`` forecasts the whole horizon from the last step;
+            ``sequence_to_sequence`` does so too, and learns it from every step.
+        loss: Training loss. ``pinball`` forecasts quantiles, with the median as point forecast.
+        quantiles: Levels for ``pinball``, ascending, symmetric about 0.5; null for 0.05, 0.5, 0.95.
+        warmup: First steps of a history whose outputs do not count in the loss, because too little
+            has been seen (an AR(p) has its p values only from step p on).
+        coverage: Nominal coverage of the intervals.
+        mc_samples: Passes with dropout on for the Monte Carlo interval (Gal & Ghahramani 2016).
+        stateful: Carry the detached state from one training batch to the next: data.stateful,
+            whose batches are then consecutive chunks.
+        optimization: Options of :class:`lightning_modules.optimization.Optimization`.
+
+    Raises:
+        ValueError: If options contradict one another, the data or the architecture.
+    """
+
+    task = "forecasting"
+    monitor = "validation_mse"
+    conformal_margin: Tensor
+    quantiles: Tensor
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        architecture: dict[str, Any],
+        output_mode: Literal[
+            "recursive", "sequence_to_vector", "sequence_to_sequence"
+        ] = "sequence_to_sequence",
+        loss: Literal["mse", "mae", "huber", "pinball"] = "mse",
+        quantiles: list[float] | None = None,
+        warmup: int = 0,
+        coverage: float = 0.9,
+        mc_samples: int = 50,
+        stateful: bool = False,
+        optimization: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(optimization)
+        self.save_hyperparameters()
+        self.spec = SeriesSpec.from_dict(spec)
+        self.targets, self.known = self.spec.target_channels, self.spec.known_channels
+        self.output_mode, self.recursive = output_mode, output_mode == "recursive"
+        self.loss, self.warmup, self.stateful = loss, warmup, stateful
+        self.coverage, self.mc_samples = coverage, mc_samples
+        self.architecture = build_architecture(architecture, len(self.spec.channels), self.targets)
+        if quantiles and loss != "pinball":
+            raise ValueError(f"model.quantiles needs model.loss: pinball, not {loss}.")
+        levels = (quantiles or [0.05, 0.5, 0.95]) if loss == "pinball" else []
+        self._validate(levels)
+        self.steps_out = 1 if self.recursive else self.spec.horizon
+        known_inputs = 0 if self.recursive else self.spec.horizon * len(self.known)
+        self.head = nn.Linear(
+            self.architecture.feature_size + known_inputs,
+            self.steps_out * len(self.targets) * max(1, len(levels)),
+        )
+        self.register_buffer("quantiles", torch.tensor(levels))
+        # NaN until calibrated: an uncalibrated interval must not pass for a real one.
+        margin = torch.full((self.spec.horizon, len(self.targets)), math.nan)
+        self.register_buffer("conformal_margin", margin)
+        metrics = {
+            "mse": MeanSquaredError(),
+            "mae": MeanAbsoluteError(),
+            "mse_last_step": MeanSquaredError(),
+        }
+        self.metrics = MetricCollection(metrics, prefix="validation_", compute_groups=False)
+        self._state: State | None = None
+
+    def _validate(self, levels: list[float]) -> None:
+        """Refuses options that cannot work together, each with what to write instead."""
+        name = type(self.architecture).__name__
+        window = self.spec.window
+        if levels:
+            check_quantiles(levels)
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"model.coverage is {self.coverage}: it must lie between 0 and 1.")
+        if not 0 <= self.warmup < window:
+            raise ValueError(
+                f"model.warmup is {self.warmup}: it must be 0 or more and less than the window of "
+                f"{window} steps."
+            )
+        if self.mc_samples < 2:
+            raise ValueError(f"model.mc_samples is {self.mc_samples}: it must be at least 2.")
+        if self.minimum_history > window:
+            raise ValueError(
+                f"{name} needs {self.minimum_history} steps for its first output, but data.window "
+                f"is {window}; use a larger window."
+            )
+        if not self.recursive:
+            return
+        if levels:
+            raise ValueError(
+                "model.loss: pinball cannot be rolled out, because quantiles of single steps do "
+                "not compose; use model.output_mode: sequence_to_sequence."
+            )
+        if self.architecture.stride > 1:
+            raise ValueError(
+                f"{name} strides over {self.architecture.stride} steps and so cannot be rolled out "
+                "step by step; use model.output_mode: sequence_to_sequence."
+            )
+        covered = {*self.targets, *self.known}
+        missing = [column for i, column in enumerate(self.spec.channels) if i not in covered]
+        if missing:
+            raise ValueError(
+                "model.output_mode: recursive needs the future of every input column, but "
+                f"{', '.join(missing)} is neither a target nor known ahead; make it a target, drop "
+                "it from data.columns, or use model.output_mode: sequence_to_sequence."
+            )
+
+    # Training ---------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Starts every epoch from a fresh state."""
+        super().on_train_epoch_start()
+        self._state = None
+
+    def training_step(self, batch: SeriesBatch, batch_index: int) -> dict[str, Tensor]:
+        """Returns the training loss, and what it compares, for callbacks to look at."""
+        outputs, targets, state = self._outputs_and_targets(batch.values, self._state)
+        if self.stateful:
+            self._state = detach_state(state)
+        loss = self._loss(outputs, targets)
+        self.accumulate_train_loss(loss)
+        return {"loss": loss, "outputs": outputs.detach(), "targets": targets}
+
+    def validation_step(self, batch: SeriesBatch, batch_index: int) -> None:
+        """Scores the forecast of the horizon in metric units, and the loss as in training."""
+        outputs, targets, _ = self._outputs_and_targets(batch.values, None)
+        self.log("validation_loss", self._loss(outputs, targets), batch_size=len(batch.values))
+        history, known, truth = self.spec.split(batch.values)
+        forecast = self.spec.to_metric_units(self.forecast(history, known))
+        truth = self.spec.to_metric_units(truth)
+        for name, metric in self.metrics.items(keep_base=True):
+            last = slice(-1, None) if name == "mse_last_step" else slice(None)
+            metric.update(forecast[:, last].contiguous(), truth[:, last].contiguous())
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation metrics."""
+        self.log_dict(self.metrics.compute())
+        self.metrics.reset()
+
+    def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.loss == "pinball":
+            return quantile_loss(outputs, targets, self.quantiles)
+        return LOSSES[self.loss](outputs, targets)
+
+    def _outputs_and_targets(self, values: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
+        """Runs over a batch's history and pairs every output that counts with its target.
+
+        Args:
+            values: (B, W + H, C).
+            state: State of the architecture, or None.
+
+        Returns:
+            Outputs (B, T, steps_out, K[, Q]), targets (B, T, steps_out, K), next state.
+        """
+        window = self.spec.window
+        features, state = self.architecture(values[:, :window], state)
+        steps = self.architecture.output_steps(window)
+        if self.output_mode == "sequence_to_vector":
+            first = len(steps) - 1
+        else:
+            first = int((steps < self.warmup).sum())
+        steps = steps[first:].to(values.device)
+        # (B, W, steps_out, C): what follows each step
+        ahead = values[:, 1 : window + self.steps_out].unfold(1, self.steps_out, 1).transpose(2, 3)
+        if len(steps) < window:
+            ahead = ahead[:, steps]
+        targets = ahead if len(self.targets) == values.shape[2] else ahead[..., self.targets]
+        known = ahead[..., self.known] if self.known and not self.recursive else None
+        return self._head_outputs(features[:, first:], known), targets, state
+
+    def _head_outputs(self, features: Tensor, known: Tensor | None) -> Tensor:
+        """Maps features (B, T, F) and known inputs (B, T, H, C_known) to (B, T, steps_out, K[, Q])."""
+        if known is not None:
+            features = torch.cat([features, known.flatten(2)], dim=2)
+        shape = [*features.shape[:2], self.steps_out, len(self.targets)]
+        if self.loss == "pinball":
+            shape.append(len(self.quantiles))
+        return self.head(features).view(shape)
+
+    # Forecasts --------------------------------------------------------------------------------
+
+    @property
+    def minimum_history(self) -> int:
+        """Steps of history that the architecture needs at least to give an output."""
+        return next(
+            steps
+            for steps in range(1, 1_000_000)
+            if len(self.architecture.output_steps(steps)) > 0
+        )
+
+    def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Point forecast of the horizon.
+
+        Args:
+            history: (B, T, C) scaled; T at least ``minimum_history``.
+            known_future: (B, H, C_known) scaled known inputs of the future steps.
+
+        Returns:
+            (B, H, K) scaled: the median for the pinball loss.
+
+        Raises:
+            ValueError: If the history is too short, or known inputs are missing.
+        """
+        outputs = self._horizon_outputs(history, known_future)
+        return outputs[..., len(self.quantiles) // 2] if self.loss == "pinball" else outputs
+
+    def _horizon_outputs(self, history: Tensor, known_future: Tensor | None) -> Tensor:
+        """As :meth:`forecast`, with all quantiles: (B, H, K[, Q])."""
+        steps = self.architecture.output_steps(history.shape[1])
+        if len(steps) == 0:
+            raise ValueError(
+                f"A history of {history.shape[1]} steps is too short for "
+                f"{type(self.architecture).__name__}; give at least {self.minimum_history}."
+            )
+        known = None
+        if self.known:
+            if known_future is None:
+                names = ", ".join(self.spec.channels[i] for i in self.known)
+                raise ValueError(f"This model needs the future of {names} over the horizon.")
+            known = known_future.unsqueeze(1)
+        # A strided architecture's last output may lie before the last step: dropping the oldest
+        # steps shifts its phase so that the newest one is seen.
+        unseen = history.shape[1] - 1 - int(steps[-1])
+        features, state = self.architecture(history[:, unseen:])
+        if not self.recursive:
+            return self._head_outputs(features[:, -1:], known)[:, 0]
+        ahead = [self._head_outputs(features[:, -1:], None)[:, 0]]
+        while len(ahead) < self.spec.horizon:
+            step = history.new_empty(len(history), 1, history.shape[2])
+            step[..., self.targets] = ahead[-1]
+            if known is not None:
+                step[..., self.known] = known[:, :, len(ahead) - 1]
+            features, state = self.architecture(step, state)
+            ahead.append(self._head_outputs(features, None)[:, 0])
+        return torch.cat(ahead, dim=1)
+
+    # Uncertainty ------------------------------------------------------------------------------
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether Monte Carlo dropout has anything to drop."""
+        return bool(active_dropouts(self))
+
+    @torch.no_grad()
+    def forecast_samples(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Monte Carlo dropout: (``mc_samples``, B, H, K) scaled forecasts, each with new masks.
+
+        Raises:
+            ValueError: If the model has no dropout.
+        """
+        if not self.has_dropout:
+            raise ValueError("Monte Carlo dropout needs dropout: set architecture.dropout above 0.")
+        with only_dropout_training(self):
+            return torch.stack(
+                [self.forecast(history, known_future) for _ in range(self.mc_samples)]
+            )
+
+    def monte_carlo_interval(
+        self, history: Tensor, known_future: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Central interval of the Monte Carlo samples: low and high, each (B, H, K) scaled.
+
+        It knows the model's uncertainty only, not the noise: expect it to cover too little.
+        """
+        samples = self.forecast_samples(history, known_future)
+        tail = (1 - self.coverage) / 2
+        return samples.quantile(tail, dim=0), samples.quantile(1 - tail, dim=0)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[SeriesBatch]) -> None:
+        """Fits the conformal margin of each step on a part that neither trained nor stopped it.
+
+        Scores are absolute errors; with quantile outputs those of conformalised quantile regression
+        (Romano, Patterson & Candès 2019).
+
+        Args:
+            batches: Batches of the calibration part.
+        """
+        self.eval()
+        scores = []
+        for batch in batches:
+            history, known, truth = self.spec.split(batch.values)
+            low, _, high = self._uncalibrated_interval(history, known)
+            scores.append(torch.maximum(low - truth, truth - high))
+        self.conformal_margin = conformal_margin(torch.cat(scores), self.coverage)
+
+    @torch.no_grad()
+    def interval(
+        self, history: Tensor, known_future: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Split-conformal interval around the point forecast.
+
+        Args:
+            history: (B, T, C) scaled.
+            known_future: (B, H, C_known) scaled.
+
+        Returns:
+            Low, point and high, each (B, H, K) scaled. NaN bounds mean that the model was never
+            calibrated, infinite ones that the calibration part was too small for the coverage.
+        """
+        low, point, high = self._uncalibrated_interval(history, known_future)
+        return low - self.conformal_margin, point, high + self.conformal_margin
+
+    def _uncalibrated_interval(
+        self, history: Tensor, known_future: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outermost quantiles around the point; without quantiles all three are the point."""
+        outputs = self._horizon_outputs(history, known_future)
+        if self.loss != "pinball":
+            return outputs, outputs, outputs
+        point = outputs[..., len(self.quantiles) // 2]
+        return outputs.amin(-1), point, outputs.amax(-1)

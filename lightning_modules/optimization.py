@@ -1,0 +1,156 @@
+"""Optimiser, schedule, clipping and training bookkeeping, shared by every task."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a model is trained.
+
+    Args:
+        name: Optimiser.
+        learning_rate: Step size; with the one-cycle schedule its peak.
+        weight_decay: L2 penalty (decoupled for adamw).
+        schedule: ``constant``; ``one_cycle`` (Smith 2018: rises over ``warmup_fraction`` of all
+            steps, then falls to almost zero, both as a cosine); ``plateau`` (multiplies by
+            ``plateau_factor`` after ``plateau_patience`` epochs without a better validation loss).
+        warmup_fraction: Share of all steps in which one-cycle rises.
+        plateau_factor: What the learning rate is multiplied by on a plateau.
+        plateau_patience: Epochs without improvement before that happens.
+        gradient_clip_norm: Gradients are scaled to at most this global L2 norm; null for no limit.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    name: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"] = "adam"
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "one_cycle", "plateau"] = "one_cycle"
+    warmup_fraction: float = 0.3
+    plateau_factor: float = 0.5
+    plateau_patience: int = 3
+    gradient_clip_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        clip = self.gradient_clip_norm
+        for option, valid, wanted in (
+            ("name", self.name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            ("learning_rate", self.learning_rate > 0, "a number above 0"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup_fraction", 0 < self.warmup_fraction < 1, "a number between 0 and 1"),
+            ("plateau_factor", 0 < self.plateau_factor < 1, "a number between 0 and 1"),
+            ("plateau_patience", self.plateau_patience >= 0, "0 or more"),
+            ("gradient_clip_norm", clip is None or clip > 0, "above 0, or null for no clipping"),
+        ):
+            if not valid:
+                value = getattr(self, option)
+                raise ValueError(f"optimizer.{option} is {value!r}: it must be {wanted}.")
+
+
+class OptimizedModule(L.LightningModule):
+    """A LightningModule that trains as its :class:`Optimization` says and logs how it goes.
+
+    Every task derives from it. Per epoch it logs ``train_loss``, ``gradient_norm`` (the mean norm
+    before clipping) and ``learning_rate``. Nothing is logged per step: for small models that would
+    cost more than the step itself.
+
+    Args:
+        optimization: Options of :class:`Optimization`; None for its defaults.
+    """
+
+    #: Names the task in MLflow's experiments.
+    task: str
+    #: The metric that checkpoints, early stopping and plateaus watch (lower is better).
+    monitor = "validation_loss"
+
+    def __init__(self, optimization: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.optimization = Optimization(**(optimization or {}))
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Builds the optimiser and its schedule over all steps that the trainer will take."""
+        options = self.optimization
+        optimizer = OPTIMIZERS[options.name](
+            self.parameters(),
+            lr=options.learning_rate,  # type: ignore[call-arg]
+            weight_decay=options.weight_decay,
+        )
+        if options.schedule == "one_cycle":
+            one_cycle = OneCycleLR(
+                optimizer,
+                max_lr=options.learning_rate,
+                total_steps=int(self.trainer.estimated_stepping_batches),
+                pct_start=options.warmup_fraction,
+            )
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": one_cycle, "interval": "step"},
+            }
+        if options.schedule == "plateau":
+            plateau = ReduceLROnPlateau(
+                optimizer, factor=options.plateau_factor, patience=options.plateau_patience
+            )
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "monitor": self.monitor},
+            }
+        return {"optimizer": optimizer}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by global norm and keeps the norm for the log: one pass serves both."""
+        limit = self.optimization.gradient_clip_norm
+        norm = nn.utils.clip_grad_norm_(self.parameters(), limit or float("inf"))
+        self._add("gradient_norm", norm)
+
+    def accumulate_train_loss(self, loss: Tensor) -> None:
+        """Adds a step's loss to the epoch's mean; ``training_step`` calls it."""
+        self._add("train_loss", loss)
+        self._steps += 1
+
+    def _add(self, name: str, value: Tensor) -> None:
+        value = value.detach()
+        self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the epoch's sums."""
+        self._sums, self._steps = {}, 0
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's means.
+
+        Raises:
+            FloatingPointError: If the loss is no longer finite; it never recovers from that.
+        """
+        means = {name: total / self._steps for name, total in self._sums.items()}
+        if not torch.isfinite(means["train_loss"]):
+            raise FloatingPointError(
+                f"The training loss became {means['train_loss'].item()} in epoch "
+                f"{self.current_epoch}. Use a lower optimizer.learning_rate (now "
+                f"{self.optimization.learning_rate}) or optimizer.gradient_clip_norm (now "
+                f"{self.optimization.gradient_clip_norm})."
+            )
+        self.log_dict(means, sync_dist=True)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])

@@ -1,0 +1,84 @@
+"""What intervals are made of: pinball loss, split-conformal margins, Monte Carlo dropout."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def quantile_loss(prediction: Tensor, target: Tensor, quantiles: Tensor) -> Tensor:
+    """Pinball loss, mean over everything (Koenker & Bassett 1978).
+
+    Args:
+        prediction: (..., Q).
+        target: (...).
+        quantiles: (Q,) levels between 0 and 1.
+
+    Returns:
+        A scalar.
+    """
+    error = target.unsqueeze(-1) - prediction
+    return torch.maximum(quantiles * error, (quantiles - 1) * error).mean()
+
+
+def check_quantiles(levels: list[float]) -> None:
+    """Refuses quantile levels from which no central interval and median can be read.
+
+    Raises:
+        ValueError: If they do not ascend, are not symmetric about 0.5, or lack it.
+    """
+    mirrored = [1 - level for level in reversed(levels)]
+    symmetric = all(
+        math.isclose(a, b, abs_tol=1e-9) for a, b in zip(levels, mirrored, strict=True)
+    )
+    ascending = sorted(set(levels)) == levels
+    if not (symmetric and ascending and 0.5 in levels and len(levels) > 1 and levels[0] > 0):
+        raise ValueError(
+            f"model.quantiles is {levels}: give ascending levels between 0 and 1, symmetric about "
+            "0.5 and with it, such as [0.05, 0.5, 0.95]."
+        )
+
+
+def conformal_margin(scores: Tensor, coverage: float) -> Tensor:
+    """Split-conformal margin: the ceil((n + 1) coverage)-th smallest of n scores.
+
+    If the calibration and test scores are exchangeable, intervals widened by it cover with at least
+    the nominal probability (Vovk, Gammerman & Shafer 2005).
+
+    Args:
+        scores: (n, ...) conformity scores of the calibration part.
+        coverage: Nominal coverage, between 0 and 1.
+
+    Returns:
+        (...) margins; infinite where n is too small for the coverage.
+    """
+    # Rounded first: 0.9 * 10 must not become 10 by floating-point error.
+    rank = math.ceil(round((len(scores) + 1) * coverage, 9))
+    if rank > len(scores):
+        return torch.full_like(scores[0], math.inf)
+    return scores.kthvalue(rank, dim=0).values
+
+
+def active_dropouts(module: nn.Module) -> list[nn.Dropout]:
+    """Returns the dropout modules within a module that drop anything."""
+    return [m for m in module.modules() if isinstance(m, nn.Dropout) and m.p > 0]
+
+
+@contextmanager
+def only_dropout_training(module: nn.Module) -> Iterator[None]:
+    """Puts everything into eval mode but dropout, and every mode back afterwards.
+
+    This is what Monte Carlo dropout needs (Gal & Ghahramani 2016): batch statistics must stay
+    frozen while units are dropped.
+    """
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        for dropout in active_dropouts(module):
+            dropout.train()
+        yield
+    finally:
+        for child, training in modes.items():
+            child.training = training

@@ -1,0 +1,194 @@
+"""``python -m pipelines.compare --config <yaml>``: every candidate under one protocol.
+
+Trials run on Ray. Learning rates, epochs and the winner are chosen on validation; test is evaluated
+once, at the end, for all. Started again, a comparison runs only what is missing.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from data_modules.errors import UserError
+from pipelines.experiment import (
+    add_experiment_arguments,
+    build_data,
+    build_model,
+    config_hash,
+    deep_merge,
+    plain,
+    read_yaml,
+    user_errors,
+)
+
+if TYPE_CHECKING:
+    from pipelines.comparison import Candidate
+
+#: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
+CANDIDATE_SECTIONS = ("architecture", "model")
+
+
+def parser() -> ArgumentParser:
+    """Returns the command line of this pipeline."""
+    compare_parser = ArgumentParser(
+        prog="python -m pipelines.compare",
+        description="Compares architectures and baselines under one protocol, tracked in MLflow.",
+    )
+    add_experiment_arguments(compare_parser, architecture_required=False)
+    for option, kind, default, text in (
+        ("--title", str | None, None, "Name of the comparison in the report; default: the data's."),
+        ("--short", bool, False, "Say that this is a short run, not the reference."),
+        (
+            "--candidates",
+            dict[str, str | dict[str, Any]],
+            {},
+            "Name -> YAML of an architecture, or {config: YAML, and what to change in it}.",
+        ),
+        ("--only", list[str] | None, None, "Run only these candidates, such as '[lstm, gru]'."),
+        ("--baselines", list[str], [], "Classical models in the same table."),
+        ("--seeds", list[int], [0, 1, 2], "Seeds of each candidate."),
+        (
+            "--learning_rates",
+            list[float],
+            [0.01],
+            "Tried for each candidate with the first seed; the best on validation is kept.",
+        ),
+        ("--confidence", float, 0.95, "Of the intervals beside the means."),
+        ("--ray.address", str | None, None, "Address of a Ray cluster; default: a local one."),
+        ("--ray.num_cpus", int | None, None, "Trials at once; default: as many as cores."),
+        ("--output", str | None, None, "Folder that also receives leaderboard, report, figures."),
+        (
+            "--register_as",
+            str | None,
+            None,
+            "Register the winner under this name; null does not register.",
+        ),
+        ("--fresh", bool, False, "Start over, even where an equal comparison has run."),
+    ):
+        compare_parser.add_argument(option, type=kind, default=default, help=text)
+    return compare_parser
+
+
+def candidate_configs(
+    config: Mapping[str, Any], folders: Sequence[Path]
+) -> dict[str, dict[str, Any]]:
+    """Resolves every candidate to a full configuration of one training run.
+
+    Args:
+        config: The comparison's configuration.
+        folders: Where the candidates' YAML files are looked for, in this order.
+
+    Returns:
+        Name -> configuration, checked against the options that exist.
+
+    Raises:
+        UserError: If a candidate's file is missing, or an option in it is wrong.
+    """
+    chosen = dict(config["candidates"])
+    if config["only"] is not None:
+        unknown = sorted(set(config["only"]) - set(chosen))
+        if unknown:
+            raise UserError(
+                f"only: there is no candidate {unknown[0]!r}; choose among {', '.join(chosen)}."
+            )
+        chosen = {name: chosen[name] for name in chosen if name in config["only"]}
+    if not chosen and not config["baselines"]:
+        raise UserError("candidates: there is nothing to compare; name at least one.")
+    trial_parser = ArgumentParser()
+    add_experiment_arguments(trial_parser)
+    options = {action.dest.split(".")[0] for action in trial_parser._actions}
+    base = {key: value for key, value in config.items() if key in options}
+    base.pop("architecture", None)
+    resolved = {}
+    for name, given in chosen.items():
+        changes = {"config": given} if isinstance(given, str) else dict(given)
+        file = changes.pop("config", None)
+        content = read_yaml(find(file, folders)) if file else {}
+        sections = {key: content[key] for key in CANDIDATE_SECTIONS if key in content}
+        merged = deep_merge(deep_merge(base, sections), changes)
+        try:
+            resolved[name] = plain(trial_parser.parse_object(merged))
+        except ArgumentError as error:
+            raise UserError(f"candidate {name!r} ({file or 'inline'}): {error}") from error
+    return resolved
+
+
+def find(file: str, folders: Sequence[Path]) -> Path:
+    """Returns the first place where a file exists.
+
+    Raises:
+        UserError: If it is in none of the folders.
+    """
+    for folder in folders:
+        if (folder / file).is_file():
+            return folder / file
+    places = " or ".join(str(folder) for folder in folders)
+    raise UserError(f"candidates: there is no file {file} in {places}.")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuses a protocol that cannot be run.
+
+    Raises:
+        UserError: With the option and what to write instead.
+    """
+    from lightning_modules.baselines import BASELINES
+
+    unknown = [name for name in config["baselines"] if name not in BASELINES]
+    clash = [name for name in config["baselines"] if name in config["candidates"]]
+    for option, wrong, wanted in (
+        ("seeds", not config["seeds"], "one or more seeds, such as [0, 1, 2]"),
+        ("seeds", len(set(config["seeds"])) < len(config["seeds"]), "different seeds"),
+        (
+            "learning_rates",
+            not config["learning_rates"] or min(config["learning_rates"]) <= 0,
+            "one or more numbers above 0",
+        ),
+        ("metric", config["metric"] not in ("mse", "mae"), "mse or mae"),
+        ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
+        ("baselines", bool(unknown), f"some of {', '.join(BASELINES)}"),
+        ("baselines", bool(clash), "names that no candidate has"),
+    ):
+        if wrong:
+            raise UserError(f"{option} is {config[option]}: write {wanted}.")
+
+
+def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
+    """Runs a comparison, or what is missing of it.
+
+    Args:
+        config: Resolved configuration of :func:`parser`.
+        folders: Where candidates' files are looked for.
+
+    Returns:
+        The id of its run.
+
+    Raises:
+        UserError: If an option, a file or the data is wrong; then nothing has been started.
+    """
+    check(config)
+    candidates = candidate_configs(config, folders)
+    data = build_data(config["data"])
+    for name, candidate in candidates.items():
+        try:
+            build_model(candidate, data)
+        except UserError as error:
+            raise UserError(f"candidate {name!r}: {error}") from error
+
+    from pipelines.comparison import Comparison
+
+    return Comparison(config, candidates, data).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the pipeline from the command line."""
+    parsed = parser().parse_args(arguments)
+    files = [Path(str(path)).parent for path in parsed.config or []]
+    with user_errors():
+        compare(plain(parsed), [*files, Path.cwd()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,416 @@
+"""A comparison at work: which trials are missing, running them, and telling what came out."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from mlflow.entities import Run
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from data_modules.errors import UserError
+from data_modules.series import SeriesDataModule
+from lightning_modules.forecaster import Forecaster
+from lightning_modules.saving import load_model
+from pipelines import tracking
+from pipelines.experiment import config_hash, deep_merge, experiment_name
+from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
+from pipelines.pool import Pool
+from pipelines.report import Forecasts, figures, report_html
+from pipelines.trials import fit_baseline, test_trial, train_trial
+
+#: Baselines that know what no forecaster can know: shown as limits, never chosen.
+LIMITS = {"oracle"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the plan: a candidate with its seed and learning rate, or a baseline."""
+
+    model: str
+    name: str
+    config: Mapping[str, Any]
+    seed: int | None = None
+    learning_rate: float | None = None
+
+    @property
+    def hash(self) -> str:
+        """Identifies the trial when a comparison is started again."""
+        return config_hash(self.config)
+
+
+class Comparison:
+    """Runs a comparison, or what is missing of it, and reports.
+
+    Args:
+        config: The comparison's configuration.
+        candidates: Name -> full configuration of a training run.
+        data: The data, set up.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        candidates: Mapping[str, Mapping[str, Any]],
+        data: SeriesDataModule,
+    ) -> None:
+        self.config, self.candidates, self.data = config, candidates, data
+        self.metric = config["metric"]
+        self.store = tracking.client()
+        self.console = Console()
+        self.failures: list[str] = []
+        self.left_out: list[str] = []
+        self.finished: dict[str, Run] = {}
+
+    # The plan ---------------------------------------------------------------------------------
+
+    def trial(self, model: str, seed: int, learning_rate: float) -> Trial:
+        """Returns the trial of a candidate with a seed and a learning rate."""
+        change = {"seed": seed, "optimizer": {"learning_rate": learning_rate}}
+        several = len(self.config["learning_rates"]) > 1
+        suffix = f"-lr{learning_rate:g}" if several else ""
+        return Trial(
+            model=model,
+            name=f"{model}-s{seed}{suffix}",
+            config=deep_merge(self.candidates[model], change),
+            seed=seed,
+            learning_rate=learning_rate,
+        )
+
+    def baseline(self, model: str) -> Trial:
+        """Returns the trial of a baseline."""
+        shared = {key: self.config[key] for key in ("data", "model")}
+        return Trial(model, model, {"baseline": model, **shared})
+
+    def identity(self) -> str:
+        """Returns the digest of all that decides the outcome."""
+        return config_hash(
+            {
+                "candidates": self.candidates,
+                "protocol": {
+                    key: self.config[key]
+                    for key in ("baselines", "seeds", "learning_rates", "metric")
+                },
+                "data": self.data.spec.digest,
+                "version": version("unroll"),
+            }
+        )
+
+    # Runs -------------------------------------------------------------------------------------
+
+    def run(self) -> str:
+        """Runs what is missing, reports, registers; returns the id of the comparison's run."""
+        parent = self._parent()
+        pool = Pool(self.config["ray"]["address"], self.config["ray"]["num_cpus"])
+        try:
+            with tracking.running(self.store, parent):
+                try:
+                    self._train_missing(parent, pool)
+                    chosen = self._selected()
+                    self._test_missing(chosen, pool)
+                finally:
+                    pool.close()
+                    self._end_abandoned(parent)
+                self._report(parent, chosen)
+        except KeyboardInterrupt:
+            raise UserError(
+                "interrupted: the same command goes on where it stopped."
+            ) from None
+        return parent
+
+    def _parent(self) -> str:
+        """Finds the unfinished or finished run of an equal comparison, or starts one."""
+        name = experiment_name(self.config, self.data)
+        identity = self.identity()
+        if not self.config["fresh"]:
+            experiment = tracking.experiment_id(self.store, name)
+            equal = tracking.runs(
+                self.store, [experiment], f"tags.comparison_hash = '{identity}'"
+            )
+            if equal:
+                parent = equal[0].info.run_id
+                self._end_abandoned(parent)
+                self._find_finished(parent)
+                self.console.print(
+                    f"Going on with comparison {parent}: {len(self.finished)} of its trials are done"
+                    " (--fresh true starts over)."
+                )
+                self.store.update_run(parent, status="RUNNING")
+                return parent
+        parent = tracking.start_run(
+            self.store,
+            name,
+            f"compare-{self.data.name}",
+            {
+                "kind": "comparison",
+                "comparison_hash": identity,
+                "data_digest": self.data.spec.digest,
+                "metric": self.metric,
+            },
+        )
+        tracking.log_config(self.store, parent, self.config)
+        tracking.log_data(
+            self.store, parent, self.data.name, self.data.spec.digest, self.data.source
+        )
+        return parent
+
+    def _children(self, parent: str) -> list[Run]:
+        experiment = self.store.get_run(parent).info.experiment_id
+        return tracking.runs(
+            self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'"
+        )
+
+    def _find_finished(self, parent: str) -> None:
+        """Notes the finished trials, by configuration."""
+        for run in reversed(self._children(parent)):
+            if run.info.status == "FINISHED":
+                self.finished[run.data.tags["config_hash"]] = run
+
+    def _end_abandoned(self, parent: str) -> None:
+        """Marks runs whose process was killed, so that no run seems to go on for ever."""
+        for run in self._children(parent):
+            if run.info.status == "RUNNING":
+                self.store.set_terminated(run.info.run_id, "KILLED")
+
+    def _train_missing(self, parent: str, pool: Pool) -> None:
+        """Runs every missing trial: all learning rates with the first seed, then all seeds."""
+        config, uri = self.config, self.store.tracking_uri
+        first, *others = config["seeds"]
+        rates = config["learning_rates"]
+        searching = {model: len(rates) for model in self.candidates}
+        total = len(self.candidates) * (len(rates) + len(others)) + len(config["baselines"])
+
+        with self._progress() as progress:
+            bar = progress.add_task("training", total=total, note="starting workers")
+
+            def launch(trial: Trial) -> None:
+                if trial.hash in self.finished:
+                    settle(trial)
+                elif trial.seed is None:
+                    pool.submit(trial, fit_baseline, uri, trial.config, trial.model, parent)
+                else:
+                    arguments = (trial.config, trial.model, trial.name, parent)
+                    pool.submit(trial, train_trial, uri, *arguments)
+
+            def settle(trial: Trial, note: str = "") -> None:
+                """Counts a trial; the last of a candidate's search starts its other seeds."""
+                progress.update(bar, advance=1, note=note)
+                if trial.seed != first:
+                    return
+                searching[trial.model] -= 1
+                if searching[trial.model]:
+                    return
+                rate = self._best_rate(trial.model)
+                if rate is None:
+                    progress.update(bar, advance=len(others))
+                    return
+                for seed in others:
+                    launch(self.trial(trial.model, seed, rate))
+
+            for model in self.candidates:
+                for rate in rates:
+                    launch(self.trial(model, first, rate))
+            for model in config["baselines"]:
+                launch(self.baseline(model))
+            for trial, outcome in pool.results():
+                if isinstance(outcome, str):
+                    run = self.store.get_run(outcome)
+                    self.finished[trial.hash] = run
+                    value = run.data.metrics[f"best_validation_{self.metric}"]
+                    note = f"{trial.name}: validation {self.metric} {value:.5f}"
+                elif trial.seed is None and isinstance(outcome, UserError):
+                    self.left_out.append(f"{trial.name}: {outcome}")
+                    note = f"{trial.name}: left out"
+                else:
+                    reason = f"{type(outcome).__name__}: {outcome}"
+                    self.failures.append(f"{trial.name}: {reason}")
+                    note = f"{trial.name}: FAILED"
+                    progress.console.print(f"[red]{trial.name} failed[/]: {reason}", markup=True)
+                settle(trial, note)
+
+    def _progress(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
+
+    def _validation(self, trial: Trial) -> float:
+        run = self.finished.get(trial.hash)
+        return run.data.metrics[f"best_validation_{self.metric}"] if run else float("inf")
+
+    def _best_rate(self, model: str) -> float | None:
+        """Returns the learning rate with the least validation error; None if all failed."""
+        first = self.config["seeds"][0]
+        errors = {
+            rate: self._validation(self.trial(model, first, rate))
+            for rate in self.config["learning_rates"]
+        }
+        best = min(errors, key=lambda rate: errors[rate])
+        return best if errors[best] < float("inf") else None
+
+    def _selected(self) -> dict[str, list[Trial]]:
+        """Returns, for each model, the finished trials that stand in the leaderboard.
+
+        Raises:
+            UserError: If none has finished.
+        """
+        selected: dict[str, list[Trial]] = {}
+        for model in self.candidates:
+            rate = self._best_rate(model)
+            if rate is not None:
+                trials = [self.trial(model, seed, rate) for seed in self.config["seeds"]]
+                selected[model] = [trial for trial in trials if trial.hash in self.finished]
+        for model in self.config["baselines"]:
+            if self.baseline(model).hash in self.finished:
+                selected[model] = [self.baseline(model)]
+        if not selected:
+            raise UserError("no trial finished: " + "; ".join(self.failures))
+        return selected
+
+    def _test_missing(self, selected: Mapping[str, list[Trial]], pool: Pool) -> None:
+        """Evaluates the selected models on test, once and at the end, for all."""
+        trials = [trial for trials in selected.values() for trial in trials]
+        untested = [
+            trial for trial in trials if "tested" not in self.finished[trial.hash].data.tags
+        ]
+        if not untested:
+            return
+        with self._progress() as progress:
+            bar = progress.add_task("testing", total=len(untested), note="")
+            for trial in untested:
+                run_id = self.finished[trial.hash].info.run_id
+                self.store.set_tag(run_id, "selected", "true")
+                pool.submit(trial, test_trial, self.store.tracking_uri, trial.config, run_id)
+            for trial, outcome in pool.results():
+                if not isinstance(outcome, str):
+                    raise RuntimeError(f"testing {trial.name} failed") from outcome
+                self.finished[trial.hash] = self.store.get_run(outcome)
+                progress.update(bar, advance=1, note=trial.name)
+
+    # What came out ----------------------------------------------------------------------------
+
+    def _result(self, model: str, trials: list[Trial]) -> Result:
+        """Reads the runs of one model back into a row of the leaderboard."""
+        errors: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
+        curves, intervals = [], []
+        runs = [self.finished[trial.hash] for trial in trials]
+        for run in runs:
+            with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
+                folder = Path(temporary)
+                run_id = run.info.run_id
+                with np.load(tracking.download(self.store, run_id, "evaluation.npz", folder)) as got:
+                    for name, values in errors.items():
+                        values.append(got[name])
+                path = tracking.download(self.store, run_id, "intervals.json", folder)
+                intervals.append(json.loads(path.read_text()))
+                if trials[0].seed is not None:
+                    path = tracking.download(self.store, run_id, "curves.json", folder)
+                    curves.append(json.loads(path.read_text()))
+
+        def mean(metric: str) -> float:
+            return float(np.mean([run.data.metrics[metric] for run in runs]))
+
+        return Result(
+            name=model,
+            kind="network"
+            if trials[0].seed is not None
+            else "limit"
+            if model in LIMITS
+            else "baseline",
+            errors={name: np.stack(values) for name, values in errors.items()},
+            validation=np.array([self._validation(trial) for trial in trials]),
+            parameters=int(mean("parameters")),
+            train_seconds=mean("train_seconds"),
+            inference_us_per_step=mean("inference_us_per_step"),
+            learning_rate=trials[0].learning_rate,
+            curves=curves,
+            intervals={
+                name: float(np.mean([found[name] for found in intervals])) for name in intervals[0]
+            },
+            run_ids=[run.info.run_id for run in runs],
+        )
+
+    def _noise_floor(self) -> Result | None:
+        """Returns the row of the least achievable error, where it is known."""
+        floor = self.data.spec.noise_floor
+        if floor is None or self.metric != "mse":
+            return None
+        windows = len(self.data.parts["test"])
+        return Result(
+            name="noise floor",
+            kind="limit",
+            errors={"mse": np.tile(np.array(floor), (1, windows, 1))},
+            validation=np.array([]),
+            parameters=0,
+            train_seconds=0.0,
+            inference_us_per_step=float("nan"),
+        )
+
+    def _protocol(self, results: list[Result]) -> Protocol:
+        steps = [
+            max(curve["step"]) for result in results for curve in result.curves if curve["step"]
+        ]
+        model = self.config["model"].get("init_args") or {}
+        return Protocol(
+            metric=self.metric,
+            seeds=len(self.config["seeds"]),
+            learning_rates=list(self.config["learning_rates"]),
+            optimizer_steps=int(max(steps, default=0)),
+            nominal_coverage=model.get("coverage", 0.9),
+            data=self.data.describe(),
+            spec=self.data.spec,
+            title=self.config["title"] or self.data.name,
+            short=self.config["short"],
+            failures=self.failures,
+            left_out=self.left_out,
+            confidence=self.config["confidence"],
+        )
+
+    def _report(self, parent: str, selected: Mapping[str, list[Trial]]) -> None:
+        """Prints, draws and logs the outcome, and registers the winner if asked to."""
+        results = [self._result(model, trials) for model, trials in selected.items()]
+        floor = self._noise_floor()
+        if floor is not None:
+            results.append(floor)
+        protocol = self._protocol(results)
+        table = leaderboard(results, protocol)
+        lines = verdict(table, protocol)
+        winner = str(table.loc[table["chosen"], "model"].iloc[0])
+        best = min(selected[winner], key=self._validation)
+        winner_run = self.finished[best.hash].info.run_id
+        forecasts = self._forecasts(winner_run)
+        with tracking.artifact_folder(self.store, parent) as folder:
+            table.to_csv(folder / "leaderboard.csv", index=False)
+            drawn = figures(results, table, protocol, forecasts)
+            (folder / "figures").mkdir()
+            for name, figure in drawn.items():
+                figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+            html = report_html(table, lines, drawn, protocol)
+            (folder / "report.html").write_text(html, encoding="utf-8")
+            (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if self.config["output"]:
+                shutil.copytree(folder, self.config["output"], dirs_exist_ok=True)
+        self.store.set_tag(parent, "winner", winner)
+        self.store.set_tag(parent, "winner_run", winner_run)
+        summary = table.loc[table["chosen"], [f"test_{self.metric}", f"validation_{self.metric}"]]
+        figures_of_winner = {f"winner_{k}": float(v) for k, v in summary.iloc[0].items()}
+        tracking.log_metrics(self.store, parent, figures_of_winner)
+        print_leaderboard(table, lines, self.console)
+
+    def _forecasts(self, run_id: str) -> Forecasts:
+        """Forecasts the best, the median and the worst test window with the winner's model."""
+        with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+            model = load_model(tracking.download(self.store, run_id, "model", Path(folder)))
+        return forecast_examples(model, self.data, self.metric)

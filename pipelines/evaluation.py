@@ -1,0 +1,105 @@
+"""What a fitted model is worth on a part: errors window by window, intervals, speed."""
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_modules.series import SeriesDataModule
+from lightning_modules.baselines import Baseline
+from lightning_modules.forecaster import Forecaster
+
+#: Windows in the batch whose forecast is timed, and how often it is.
+TIMED_WINDOWS, TIMED_REPEATS = 256, 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors of one model on one part, in metric units.
+
+    Args:
+        errors: ``mse`` and ``mae``, each (N windows, H steps), averaged over the targets.
+        intervals: Empirical coverage and mean width of each kind of interval.
+    """
+
+    errors: dict[str, np.ndarray]
+    intervals: dict[str, float] = field(default_factory=dict)
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Returns the means, over the horizon and of its last step, under a prefix."""
+        figures = {f"{prefix}_{name}": float(error.mean()) for name, error in self.errors.items()}
+        figures |= {
+            f"{prefix}_{name}_last_step": float(error[:, -1].mean())
+            for name, error in self.errors.items()
+        }
+        return figures | {f"{prefix}_{name}": value for name, value in self.intervals.items()}
+
+    def save(self, path: Path) -> None:
+        """Writes the errors as ``.npz``."""
+        np.savez_compressed(path, **self.errors)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def evaluate(model: Forecaster | Baseline, data: SeriesDataModule, part: str) -> Evaluation:
+    """Forecasts every window of a part and compares with what came.
+
+    Args:
+        model: A fitted model; a :class:`Forecaster` also gives its intervals.
+        data: Its data, set up.
+        part: Name of the part.
+
+    Returns:
+        Its errors and, for a calibrated forecaster, its intervals.
+    """
+    model.eval()
+    spec = data.spec
+    squared, absolute = [], []
+    hits: dict[str, list[torch.Tensor]] = {}
+    for batch in data.loader(part):
+        history, known, truth = spec.split(batch.values)
+        bounds = {}
+        if isinstance(model, Forecaster):
+            low, point, high = model.interval(history, known)
+            bounds["conformal"] = (low, high)
+            if model.has_dropout:
+                bounds["mc"] = model.monte_carlo_interval(history, known)
+        else:
+            point = model.forecast(history, known)
+        error = spec.to_metric_units(point) - spec.to_metric_units(truth)
+        squared.append(error.square().mean(2))
+        absolute.append(error.abs().mean(2))
+        for kind, (low, high) in bounds.items():
+            inside = (low <= truth) & (truth <= high)
+            width = spec.to_metric_units(high) - spec.to_metric_units(low)
+            hits.setdefault(f"{kind}_coverage", []).append(inside.float().flatten())
+            hits.setdefault(f"{kind}_width", []).append(width.flatten())
+    errors = {"mse": torch.cat(squared).numpy(), "mae": torch.cat(absolute).numpy()}
+    return Evaluation(errors, {k: float(torch.cat(v).mean()) for k, v in hits.items()})
+
+
+def evaluate_tests(model: Forecaster | Baseline, data: SeriesDataModule) -> dict[str, Evaluation]:
+    """Evaluates the test part and any further test parts, by name."""
+    return {part: evaluate(model, data, part) for part in data.parts if part.startswith("test")}
+
+
+@torch.no_grad()
+def inference_us_per_step(model: Forecaster | Baseline, data: SeriesDataModule) -> float:
+    """Times a batch's forecast on one thread.
+
+    Returns:
+        Microseconds per window and step of history; median of several repeats.
+    """
+    model.eval()
+    windows = data.parts["validation"]
+    batch = windows.__getitems__(range(min(TIMED_WINDOWS, len(windows))))
+    history, known, _ = data.spec.split(batch.values)
+    model.forecast(history, known)
+    seconds = []
+    for _ in range(TIMED_REPEATS):
+        start = time.perf_counter()
+        model.forecast(history, known)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) / (history.shape[0] * history.shape[1]) * 1e6

@@ -1,0 +1,342 @@
+"""From a configuration to a trained model: the only place where trainer, model and data meet."""
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace, namespace_to_dict
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from data_modules import SeriesDataModule
+from data_modules.errors import UserError
+from lightning_modules.architectures import Architecture
+from lightning_modules.building import import_class
+from lightning_modules.forecaster import Forecaster
+from lightning_modules.optimization import OptimizedModule, Optimization
+
+#: Arguments that the experiment fills in, so that no one can contradict it.
+FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
+FILLED_IN_ARCHITECTURE = {"input_size", "target_channels"}
+FILLED_IN_TRAINER = {
+    "logger",
+    "callbacks",
+    "default_root_dir",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "num_sanity_val_steps",
+    "enable_model_summary",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "reload_dataloaders_every_n_epochs",
+    "model_registry",
+}
+
+
+def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool = True) -> None:
+    """Adds everything that defines one training run to a parser."""
+    parser.add_argument("--config", action="config", help="YAML file with any of these options.")
+    parser.add_subclass_arguments(
+        L.LightningDataModule,
+        "data",
+        required=True,
+        instantiate=False,
+        help="Data module and its options, such as --data.horizon 20.",
+    )
+    parser.add_subclass_arguments(
+        OptimizedModule,
+        "model",
+        required=True,
+        skip=FILLED_IN_MODEL,
+        instantiate=False,
+        help="Task and its options, such as --model.loss mae.",
+    )
+    parser.add_subclass_arguments(
+        Architecture,
+        "architecture",
+        required=architecture_required,
+        skip=FILLED_IN_ARCHITECTURE,
+        instantiate=False,
+        help="Sequence architecture and its options, such as --architecture.hidden_size 64.",
+    )
+    parser.add_class_arguments(Optimization, "optimizer", instantiate=False)
+    parser.add_class_arguments(L.Trainer, "trainer", skip=FILLED_IN_TRAINER, instantiate=False)
+    parser.add_argument(
+        "--metric",
+        type=str,
+        default="mse",
+        help="Validation metric that chooses checkpoints and stops early (lower is better).",
+    )
+    parser.add_argument(
+        "--early_stopping_patience",
+        type=int | None,
+        default=None,
+        help="Stop after this many epochs without a better validation metric; null never stops.",
+    )
+    parser.add_argument(
+        "--warm_start", type=str | None, default=None, help="Checkpoint whose weights to start from."
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of weights, batches and dropout.")
+    parser.add_argument(
+        "--num_threads",
+        type=int,
+        default=1,
+        help="CPU threads of one run; small recurrent models are fastest with one.",
+    )
+    parser.set_defaults(
+        {
+            "trainer.max_epochs": 20,
+            "trainer.accelerator": "auto",
+            "trainer.devices": 1,
+        }
+    )
+
+
+def plain(config: Namespace | Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration as nested dicts of plain values, without paths of config files."""
+    nested = namespace_to_dict(config) if isinstance(config, Namespace) else dict(config)
+    nested.pop("config", None)
+    return nested
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Returns a short digest that is equal for equal configurations."""
+    canonical = json.dumps(config, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns base with override's values; a changed ``class_path`` drops the old ``init_args``."""
+    merged = dict(base)
+    changed_class = (
+        "class_path" in override and override["class_path"] != base.get("class_path", "")
+    )
+    if changed_class:
+        merged.pop("init_args", None)
+    for key, value in override.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = deep_merge(merged[key], value) if both else value
+    return merged
+
+
+def experiment_name(config: Mapping[str, Any], data: SeriesDataModule) -> str:
+    """Returns the name of the MLflow experiment: task and data set."""
+    return f"{import_class(config['model']['class_path']).task}/{data.name}"  # type: ignore[attr-defined]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file of options.
+
+    Raises:
+        UserError: If it is absent, no valid YAML, or no mapping; names the file and the line.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold options, one 'name: value' a line.")
+    return content
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns the refusals of constructors (ValueError) into messages for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Ends the program with the message alone where a user's mistake stopped it."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def build_data(config: Mapping[str, Any]) -> SeriesDataModule:
+    """Builds a data module and sets it up.
+
+    Args:
+        config: The configuration's ``data``: ``class_path`` and ``init_args``.
+
+    Raises:
+        UserError: If an option or the data itself is wrong.
+    """
+    with explained():
+        data = import_class(config["class_path"])(**(config.get("init_args") or {}))
+        data.prepare_data()
+        data.setup()
+    return data
+
+
+def build_model(config: Mapping[str, Any], data: SeriesDataModule) -> Forecaster:
+    """Builds the task with its architecture, sized for the data, with seeded fresh weights.
+
+    Raises:
+        UserError: If options contradict one another, or ``warm_start`` does not fit.
+    """
+    L.seed_everything(config["seed"], workers=True, verbose=False)
+    with explained():
+        model = import_class(config["model"]["class_path"])(
+            spec=data.spec.to_dict(),
+            architecture=dict(config["architecture"]),
+            optimization=dict(config["optimizer"]),
+            stateful=data.stateful,
+            **(config["model"].get("init_args") or {}),
+        )
+        model.monitor = f"validation_{config['metric']}"
+        if config.get("warm_start"):
+            load_weights(model, Path(config["warm_start"]))
+    return model
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Copies a checkpoint's weights into a model of the same shape.
+
+    Raises:
+        UserError: If the file is no checkpoint, or holds a model of another shape.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError as error:
+        raise UserError(f"warm_start: there is no file {path}.") from error
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
+        raise UserError(f"warm_start: {path} is not a checkpoint: {error}") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"warm_start: {path} holds another model: {error}") from error
+
+
+@dataclass
+class Fitted:
+    """A trained model, at its best epoch, calibrated.
+
+    Attributes:
+        model: On the CPU, in eval mode.
+        metrics: The validation metrics of its best epoch, as ``best_validation_...``.
+        curves: ``step``, ``seconds`` of training and ``validation`` metric after each epoch.
+        optimizer_steps: Steps taken.
+    """
+
+    model: Forecaster
+    metrics: dict[str, float]
+    curves: dict[str, list[float]]
+    optimizer_steps: int
+
+
+class Curves(Callback):
+    """Keeps the validation metric after each epoch, with the seconds spent training until then."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.seconds = 0.0
+        self._started: float | None = None
+        self.curves: dict[str, list[float]] = {"step": [], "seconds": [], "validation": []}
+        self.best: dict[str, float] = {}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock."""
+        self._started = time.perf_counter()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops the clock: validation is not training."""
+        if self._started is not None:
+            self.seconds += time.perf_counter() - self._started
+            self._started = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps the epoch."""
+        self.curves["step"].append(float(trainer.global_step))
+        self.curves["seconds"].append(self.seconds)
+        validation = float(trainer.callback_metrics[self.monitor])
+        if validation <= min(self.curves["validation"], default=math.inf):
+            self.best = {
+                f"best_{name}": float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.startswith("validation_")
+            }
+        self.curves["validation"].append(validation)
+
+
+def fit(
+    config: Mapping[str, Any],
+    data: SeriesDataModule,
+    directory: Path,
+    logger: Logger | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress_bar: bool = False,
+) -> Fitted:
+    """Trains one model: fits, goes back to the best epoch on validation, calibrates, saves.
+
+    Args:
+        config: A resolved configuration (:func:`plain`).
+        data: Its data module, set up.
+        directory: Receives ``model.ckpt``, which loads alone with ``weights_only=True``.
+        logger: Receives metrics after each epoch.
+        callbacks: More of Lightning's callbacks.
+        progress_bar: Whether to show one.
+
+    Returns:
+        The model and how training went.
+
+    Raises:
+        UserError: If options contradict one another.
+        FloatingPointError: If training diverges.
+    """
+    torch.set_num_threads(config["num_threads"])
+    model = build_model(config, data)
+    best = ModelCheckpoint(
+        dirpath=directory, filename="best", monitor=model.monitor, save_weights_only=True
+    )
+    curves = Curves(model.monitor)
+    hooks: list[Callback] = [curves, best, *callbacks]
+    if config["early_stopping_patience"] is not None:
+        hooks.append(EarlyStopping(model.monitor, patience=config["early_stopping_patience"]))
+    with explained():
+        trainer = L.Trainer(
+            **config["trainer"],
+            logger=logger or False,
+            callbacks=hooks,
+            default_root_dir=directory,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=progress_bar,
+        )
+    trainer.fit(model, datamodule=data)
+    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict(state)
+    model.to("cpu").eval()
+    model.calibrate(data.loader("calibration"))
+    trainer.save_checkpoint(directory / "model.ckpt", weights_only=True)
+    Path(best.best_model_path).unlink()
+    return Fitted(
+        model=model,
+        metrics=curves.best,
+        curves=curves.curves,
+        optimizer_steps=trainer.global_step,
+    )
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Returns the number of trained values."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,420 @@
+"""The pictures of a comparison, in matplotlib's object-oriented interface.
+
+A model has one colour and marker in all of them: networks are coloured circles, baselines grey
+squares. Every point and line is labelled where it lies; limits are dashed lines.
+
+Shapes: n windows, W steps of history, H steps of the horizon, K targets.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from pipelines.formatting import METRIC_NAMES, number, percent, ratio
+from pipelines.labels import label_line_ends, label_points
+from pipelines.leaderboard import Protocol, Result
+from pipelines.verdict import cheaper_alternatives, chosen_row, cost
+
+STYLE: dict[str, Any] = {
+    "font.size": 10.0,
+    "axes.titlesize": 12.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#3c4149",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e7e9ed",
+    "xtick.color": "#5b616b",
+    "ytick.color": "#5b616b",
+    "figure.facecolor": "white",
+    "svg.hashsalt": "unroll",
+}
+COLOURS = [
+    "#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777",
+    "#65a30d", "#92400e", "#4f46e5", "#0d9488", "#c026d3", "#ea580c", "#475569",
+]  # fmt: skip
+GREYS = ["#6b7280", "#8d94a0", "#4b5563", "#a3a9b4", "#787f8b", "#5d6470"]
+LIMIT = "#111827"
+CANNOT_SHOW = "nothing to show"
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts of the chosen model on real test windows, in original units.
+
+    Attributes:
+        history: (n, W, K) observed before the forecast.
+        truth: (n, H, K) what then came.
+        point: (n, H, K) what was forecast.
+        low: (n, H, K) lower end of the prediction interval; not finite where there is none.
+        high: (n, H, K) upper end.
+        titles: One for each window, such as "best: MSE 0.0003".
+        targets: Names of the K targets.
+    """
+
+    history: NDArray[np.floating[Any]]
+    truth: NDArray[np.floating[Any]]
+    point: NDArray[np.floating[Any]]
+    low: NDArray[np.floating[Any]]
+    high: NDArray[np.floating[Any]]
+    titles: list[str]
+    targets: list[str]
+
+
+def figures(
+    results: Sequence[Result],
+    table: pd.DataFrame,
+    protocol: Protocol,
+    forecasts: Forecasts | None = None,
+) -> dict[str, Figure]:
+    """Draws the pictures of a comparison.
+
+    Args:
+        results: One for each model.
+        table: Their leaderboard.
+        protocol: What they have in common.
+        forecasts: Of the chosen model; None leaves that picture out.
+
+    Returns:
+        "error_vs_parameters", "error_vs_time", "learning_curves", "error_by_step", "forecasts".
+        Learning curves are left out where nothing was trained by steps.
+    """
+    colours = model_colours(results)
+    drawn: dict[str, Figure] = {}
+    with rc_context(STYLE):
+        drawn["error_vs_parameters"] = _error_vs_parameters(table, protocol, colours)
+        drawn["error_vs_time"] = _error_vs_time(table, protocol, colours)
+        if any(result.curves for result in results):
+            drawn["learning_curves"] = _learning_curves(results, table, protocol, colours)
+        drawn["error_by_step"] = _error_by_step(results, table, protocol, colours)
+        if forecasts is not None:
+            drawn["forecasts"] = _forecasts(forecasts, table, protocol, colours)
+    return drawn
+
+
+def model_colours(results: Sequence[Result]) -> dict[str, str]:
+    """Returns a colour for each model, which does not depend on how it ranks."""
+    networks = [result.name for result in results if result.kind == "network"]
+    baselines = [result.name for result in results if result.kind == "baseline"]
+    return (
+        {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(networks)}
+        | {name: GREYS[i % len(GREYS)] for i, name in enumerate(baselines)}
+        | {result.name: LIMIT for result in results if result.kind == "limit"}
+    )
+
+
+def _error_vs_parameters(
+    table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]
+) -> Figure:
+    figure = Figure(figsize=(9.5, 6.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(_cost_title(table, protocol, "parameters", "parameters"))
+    _cost_panel(axes, table, protocol, "parameters", "trained parameters", colours)
+    return figure
+
+
+def _error_vs_time(table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]) -> Figure:
+    figure = Figure(figsize=(9.5, 11.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1)
+    upper.set_title(_cost_title(table, protocol, "train_seconds", "training time"))
+    _cost_panel(upper, table, protocol, "train_seconds", "training time of one seed (s)", colours)
+    lower.set_title(_cost_title(table, protocol, "inference_us_per_step", "forecasting time"))
+    label = "forecasting time per step (µs)"
+    _cost_panel(lower, table, protocol, "inference_us_per_step", label, colours)
+    return figure
+
+
+def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str, name: str) -> str:
+    """States the least costly saving that the panel shows."""
+    best = chosen_row(table)
+    if best is None:
+        return f"Error against {name}"
+    for alternative in cheaper_alternatives(table, protocol.metric):
+        saving = alternative.savings[resource]
+        if saving >= 1.2:
+            with_what = f"with {ratio(saving)} less" if math.isfinite(saving) else "with no"
+            kind = f"{with_what} {name}"
+            if resource == "parameters":
+                kind = kind.replace("less", "fewer")
+            return f"{best['model']} wins; {alternative.model} {kind}: {cost(alternative)}"
+    return f"{best['model']} wins; no model near it takes less {name}".replace(
+        "less parameters", "fewer parameters"
+    )
+
+
+def _cost_panel(
+    axes: Axes,
+    table: pd.DataFrame,
+    protocol: Protocol,
+    resource: str,
+    label: str,
+    colours: dict[str, str],
+) -> None:
+    error = f"test_{protocol.metric}"
+    rows = table[(table["kind"] != "limit") & np.isfinite(table[error]) & table[resource].notna()]
+    rows = rows[rows[error] > 0]
+    axes.set_yscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel(_error_label(protocol))
+    if rows.empty:
+        axes.text(0.5, 0.5, CANNOT_SHOW, transform=axes.transAxes, ha="center")
+        return
+    place = _log_axis_with_zero(axes, rows[resource].to_numpy(dtype=float))
+    points = []
+    for _, row in rows.iterrows():
+        x, y, colour = place(float(row[resource])), float(row[error]), colours[row["model"]]
+        low, high = float(row[f"{error}_low"]), float(row[f"{error}_high"])
+        if math.isfinite(low):
+            # A log axis has no room for an interval that reaches to 0.
+            axes.plot([x, x], [max(low, y / 10), high], color=colour, linewidth=1.4, alpha=0.7)
+        marker = "o" if row["kind"] == "network" else "s"
+        size = 9 if row["chosen"] else 6
+        axes.plot(x, y, marker, color=colour, markersize=size, markeredgecolor="white")
+        if row["chosen"]:
+            axes.plot(x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor=colour)
+        points.append((x, y, f"{row['model']} (chosen)" if row["chosen"] else row["model"], colour))
+    _limits(axes, table, protocol)
+    _readable_log(axes)
+    label_points(axes, points, bold=[bool(chosen) for chosen in rows["chosen"]])
+
+
+def _log_axis_with_zero(axes: Axes, values: NDArray[np.float64]) -> Callable[[float], float]:
+    """Sets a log x axis on which zeros stand apart at the left; returns where a value goes."""
+    axes.set_xscale("log")
+    positive = values[values > 0]
+    low, high = (positive.min(), positive.max()) if positive.size else (1.0, 1.0)
+    margin = max((high / low) ** 0.12, 1.6)
+    zero = low / margin**1.6
+    left = zero / margin**0.6 if (values <= 0).any() else low / margin
+    axes.set_xlim(left, high * margin)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if (values <= 0).any():
+        axes.axvline(low / margin**0.7, color="#c4c8cf", linewidth=1, linestyle=(0, (1, 3)))
+        exponents = range(math.ceil(math.log10(low * 0.999)), math.floor(math.log10(high)) + 1)
+        ticks = [10.0**exponent for exponent in exponents]
+        axes.set_xticks([zero, *ticks], ["none", *[_tick(tick) for tick in ticks]])
+        axes.set_xticks([], minor=True)
+    return lambda value: value if value > 0 else zero
+
+
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def _readable_log(axes: Axes) -> None:
+    """Labels a log y axis with plain numbers."""
+    low, high = axes.get_ylim()
+    narrow = high / low < 30
+
+    def label(value: float, _: int) -> str:
+        digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
+        return _tick(value) if digit == 1 or (narrow and digit in (2, 3, 5)) else ""
+
+    axes.yaxis.set_major_formatter(FuncFormatter(label))
+    axes.yaxis.set_minor_formatter(FuncFormatter(label))
+    axes.tick_params(axis="y", which="minor", labelsize=8)
+
+
+def _error_label(protocol: Protocol, part: str = "test") -> str:
+    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
+    return f"{part} {METRIC_NAMES[protocol.metric]}{units}"
+
+
+def _limits(axes: Axes, table: pd.DataFrame, protocol: Protocol) -> None:
+    """Draws the limits as dashed lines, each with its name at the right, outside of the data."""
+    error = f"test_{protocol.metric}"
+    rows = table[(table["kind"] == "limit") & (table[error] > 0)]
+    styles = [(0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
+    ends = []
+    for i, (_, row) in enumerate(rows.iterrows()):
+        axes.axhline(row[error], color=LIMIT, linewidth=1, linestyle=styles[i % len(styles)])
+        ends.append((float(row[error]), row["model"].replace("_", " "), LIMIT))
+    label_line_ends(axes, ends)
+
+
+def _learning_curves(
+    results: Sequence[Result], table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]
+) -> Figure:
+    figure = Figure(figsize=(9.5, 6.4), layout="constrained")
+    axes = figure.add_subplot()
+    chosen = chosen_row(table)
+    ends = []
+    most = 1
+    for result in results:
+        curves = [_curve(curve) for curve in result.curves]
+        curves = [(steps, values) for steps, values in curves if len(steps)]
+        if not curves:
+            continue
+        most = max(most, len(curves))
+        strong = chosen is not None and result.name == chosen["model"]
+        colour = colours[result.name]
+        # The mean holds as far as all seeds trained; what one trained beyond that stays thin.
+        last = min(steps[-1] for steps, _ in curves)
+        grid = np.unique(np.concatenate([steps for steps, _ in curves]))
+        grid = grid[(grid <= last) & (grid >= max(steps[0] for steps, _ in curves))]
+        if not len(grid):
+            grid = np.array([last])
+        stack = np.stack([np.interp(grid, steps, values) for steps, values in curves])
+        mean = stack.mean(axis=0)
+        axes.fill_between(grid, stack.min(axis=0), stack.max(axis=0), color=colour, alpha=0.13,
+                          linewidth=0)  # fmt: skip
+        axes.plot(grid, mean, color=colour, linewidth=2.6 if strong else 1.4,
+                  marker="o" if len(grid) == 1 else None, zorder=3 if strong else 2)  # fmt: skip
+        for steps, values in curves:
+            if steps[-1] > last:
+                axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
+        ends.append((float(mean[-1]), result.name, colour))
+    axes.set_xlabel("optimizer steps")
+    axes.set_ylabel(_error_label(protocol, "validation"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_yscale("log")
+    if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
+        floor = float(np.mean(protocol.spec.noise_floor))
+        axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
+        ends.append((floor, "noise floor", LIMIT))
+    band = f"; bands from the least to the most of up to {most} seeds" if most > 1 else ""
+    axes.set_title(f"{_still_falling(results, table)}\n", pad=4)
+    axes.text(0, 1.015, f"Line: mean over seeds{band}" if band else "One seed each",
+              transform=axes.transAxes, color="#5b616b", fontsize=9)  # fmt: skip
+    _readable_log(axes)
+    label_line_ends(axes, ends, strong=None if chosen is None else str(chosen["model"]))
+    return figure
+
+
+def _curve(curve: dict[str, list[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    steps = np.asarray(curve.get("step", []), dtype=np.float64)
+    values = np.asarray(curve.get("validation", []), dtype=np.float64)
+    good = np.isfinite(values) & (values > 0)
+    return steps[good], values[good]
+
+
+def _still_falling(results: Sequence[Result], table: pd.DataFrame) -> str:
+    """Says how many networks still gained at the end, which tells whether longer is better."""
+    gains = []
+    for result in results:
+        for curve in result.curves:
+            steps, values = _curve(curve)
+            if len(steps) >= 5:
+                before = values[steps <= 0.8 * steps[-1]]
+                gains.append(1 - values.min() / before.min() if len(before) else 0.0)
+    if not gains:
+        return "Validation error during training"
+    falling = sum(gain > 0.05 for gain in gains)
+    return (
+        f"In the last fifth of training {falling} of {len(gains)} trials still lowered "
+        "their best error by over 5%"
+    )
+
+
+def _error_by_step(
+    results: Sequence[Result], table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]
+) -> Figure:
+    figure = Figure(figsize=(9.5, 6.8), layout="constrained")
+    axes = figure.add_subplot()
+    best, metric = chosen_row(table), protocol.metric
+    ends: list[tuple[float, str, str]] = []
+    title = "Error by step of the horizon"
+    horizon = 1
+    for result in results:
+        if metric not in result.errors:
+            continue
+        errors = np.asarray(result.errors[metric], dtype=np.float64).mean(axis=(0, 1))
+        if not np.isfinite(errors).all() or not (errors > 0).all():
+            continue
+        horizon = max(horizon, len(errors))
+        strong = best is not None and result.name == best["model"]
+        style: Any = {"network": "-", "baseline": (0, (5, 1.5)), "limit": (0, (2, 2))}[result.kind]
+        axes.plot(
+            np.arange(1, len(errors) + 1), errors, color=colours[result.name], linestyle=style,
+            linewidth=2.6 if strong else 1.3, zorder=3 if strong else 2,
+            marker="o" if len(errors) <= 30 else None, markersize=5 if strong else 3,
+        )  # fmt: skip
+        ends.append((float(errors[-1]), result.name.replace("_", " ")
+                     if result.kind == "limit" else result.name, colours[result.name]))  # fmt: skip
+        if strong and len(errors) > 1:
+            title = (
+                f"The error of {result.name} at step {len(errors)} is "
+                f"{ratio(float(errors[-1] / errors[0]))} that at step 1"
+            )
+    axes.set_title(title)
+    axes.set_yscale("log")
+    axes.set_xlabel("steps ahead")
+    axes.set_ylabel(_error_label(protocol))
+    axes.set_xlim(0.7, horizon + 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
+    _readable_log(axes)
+    label_line_ends(axes, ends, strong=None if best is None else str(best["model"]))
+    return figure
+
+
+def _forecasts(
+    forecasts: Forecasts, table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]
+) -> Figure:
+    best = chosen_row(table)
+    colour = colours[best["model"]] if best is not None else COLOURS[0]
+    count, horizon, all_targets = forecasts.truth.shape
+    targets = min(all_targets, 3)
+    # A long history would squeeze the forecast into a corner.
+    shown = min(forecasts.history.shape[1], max(4 * horizon, 40))
+    past, ahead = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
+    figure = Figure(figsize=(max(9.5, 4.6 * targets), 2.6 * count + 1.1), layout="constrained")
+    grid = figure.subplots(count, targets, squeeze=False, sharex=True)
+    inside = np.isfinite(forecasts.low) & np.isfinite(forecasts.high)
+    for i in range(count):
+        for k in range(targets):
+            axes: Axes = grid[i, k]
+            truth, point = forecasts.truth[i, :, k], forecasts.point[i, :, k]
+            last = forecasts.history[i, -1:, k]
+            seen = forecasts.history[i, -shown:, k]
+            axes.plot(past, seen, color="#6b7280", linewidth=1.3, label="history")
+            if inside[i, :, k].all():
+                axes.fill_between(ahead, forecasts.low[i, :, k], forecasts.high[i, :, k],
+                                  color=colour, alpha=0.18, linewidth=0, label=_band(protocol))  # fmt: skip
+            dots = "o" if horizon <= 30 else None
+            axes.plot(np.r_[0, ahead], np.r_[last, truth], color="#111827", linewidth=1.3,
+                      marker=dots, markersize=3, markevery=range(1, horizon + 1), label="truth")  # fmt: skip
+            axes.plot(ahead, point, color=colour, linewidth=2, marker=dots, markersize=4,
+                      label="forecast")  # fmt: skip
+            axes.axvline(0.5, color="#c4c8cf", linewidth=1, zorder=1)
+            heading = forecasts.titles[i] if k == 0 else ""
+            name = forecasts.targets[k] if targets > 1 or all_targets > 1 else ""
+            text = " · ".join(filter(None, [heading, name]))
+            axes.set_title(text, fontsize=10, fontweight="normal", pad=6)
+            axes.set_ylabel(forecasts.targets[k] if k == 0 or targets > 1 else "")
+            axes.set_xlim(past[0] - 0.5, horizon + 0.8)
+    for axes in grid[-1]:
+        axes.set_xlabel("steps from the last observation")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(_forecast_title(forecasts, best, inside), x=0.01, ha="left", fontsize=12,
+                    fontweight="bold")  # fmt: skip
+    return figure
+
+
+def _band(protocol: Protocol) -> str:
+    return f"{percent(protocol.nominal_coverage)} conformal interval"
+
+
+def _forecast_title(
+    forecasts: Forecasts, best: pd.Series | None, inside: NDArray[np.bool_]
+) -> str:
+    name = "The forecast" if best is None else f"{best['model']}"
+    if not inside.any():
+        return f"{name}: too little calibration data for an interval"
+    covered = (forecasts.truth >= forecasts.low) & (forecasts.truth <= forecasts.high)
+    return f"{name}: {int(covered[inside].sum())} of {int(inside.sum())} values lie in the interval"

@@ -1,0 +1,252 @@
+"""The leaderboard of a comparison: one row for each model, and which one is chosen.
+
+Everything is chosen on validation; the test part is only reported. A limit (the oracle, the noise
+floor) is shown among the models, but is never chosen and takes part in no test.
+
+Shapes: S seeds, N test windows, H steps of the horizon.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_modules.series import SeriesSpec
+from pipelines.statistics import Difference, interval, multiple_comparison
+from pipelines.terminal import print_leaderboard
+from pipelines.verdict import verdict
+
+__all__ = ["Protocol", "Result", "leaderboard", "print_leaderboard", "verdict"]
+
+METRICS = ("mse", "mae")
+INTERVALS = ("conformal_coverage", "conformal_width", "mc_coverage", "mc_width")
+
+
+@dataclass
+class Result:
+    """What is known of one model, over all its seeds.
+
+    Attributes:
+        name: Such as "lstm"; unique within a comparison.
+        kind: "network", "baseline", or "limit" for what is shown as a bound only.
+        errors: "mse" and "mae", each (S, N, H): error of each step, mean over the targets, in the
+            units of the metrics. A limit may lack one of them.
+        validation: (S,) validation metric of each seed; may be empty for a limit.
+        parameters: Number of trained parameters.
+        train_seconds: Mean over seeds.
+        inference_us_per_step: Microseconds for one step of one series.
+        learning_rate: Chosen on validation; None for what has none.
+        curves: For each seed "step", "seconds", "train_loss" and "validation", lists of equal
+            length; empty for what is not trained by steps.
+        intervals: Coverage and width of the prediction intervals, as far as they were measured.
+        run_ids: MLflow runs of the seeds.
+    """
+
+    name: str
+    kind: Literal["network", "baseline", "limit"]
+    errors: dict[str, NDArray[np.floating[Any]]]
+    validation: NDArray[np.floating[Any]]
+    parameters: int
+    train_seconds: float
+    inference_us_per_step: float
+    learning_rate: float | None = None
+    curves: list[dict[str, list[float]]] = field(default_factory=list)
+    intervals: dict[str, float] = field(default_factory=dict)
+    run_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all models of a comparison have in common.
+
+    Attributes:
+        metric: "mse" or "mae": what is validated, tested and ranked.
+        seeds: Seeds of each network.
+        learning_rates: Tried for each network, on validation.
+        optimizer_steps: Of each training.
+        nominal_coverage: Of the prediction intervals, such as 0.9.
+        data: What the data module says of itself (``describe()``).
+        spec: Of the data.
+        title: Name of the comparison.
+        short: Whether this is the short default run rather than the reference.
+        failures: Trials that failed, each with its reason.
+        left_out: Baselines that do not apply to the data, each with its reason.
+        confidence: Of the intervals of the mean errors; the tests' level is 1 minus it.
+    """
+
+    metric: str
+    seeds: int
+    learning_rates: list[float]
+    optimizer_steps: int
+    nominal_coverage: float
+    data: dict[str, Any]
+    spec: SeriesSpec
+    title: str
+    short: bool = False
+    failures: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown metric."""
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}: write 'mse' or 'mae'")
+
+
+def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
+    """Makes the table of all models.
+
+    The chosen model has the least mean validation metric among networks and baselines. Each other
+    one is compared with it on the test windows: errors are averaged over the horizon within each
+    window, paired by window, p values corrected by Holm.
+
+    Args:
+        results: One for each model.
+        protocol: What they have in common.
+
+    Returns:
+        One row for each model, candidates by their test mean first, then the limits by theirs.
+        ``p_value`` is nan for the chosen model, the limits, and where no test could be made.
+        ``indistinguishable`` says that the data do not show a difference from the chosen model.
+        ``relative_to_floor`` is the test mean over the noise floor, nan where none is known.
+
+    Raises:
+        ValueError: If two models share a name, or their test windows differ in number.
+    """
+    names = [result.name for result in results]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"two models are called {twice[0]!r}: give each its own name")
+    metric = protocol.metric
+    chosen = _chosen(results)
+    differences = _differences(results, chosen, protocol)
+    floor = _floor(results, protocol)
+    rows = [_row(result, protocol, differences.get(result.name), floor) for result in results]
+    table = pd.DataFrame(rows, columns=_columns(metric))
+    table["chosen"] = [name == chosen for name in table["model"]]
+    table = (
+        table.assign(_limit=table["kind"] == "limit")
+        .sort_values(["_limit", f"test_{metric}"], kind="stable", na_position="last")
+        .drop(columns="_limit")
+        .reset_index(drop=True)
+    )
+    table.attrs = {"metric": metric, "confidence": protocol.confidence, "title": protocol.title}
+    return table
+
+
+def _columns(metric: str) -> list[str]:
+    other = METRICS[1 - METRICS.index(metric)]
+    return [
+        "model",
+        "kind",
+        f"test_{metric}",
+        f"test_{metric}_low",
+        f"test_{metric}_high",
+        f"test_{metric}_last_step",
+        f"test_{other}",
+        f"validation_{metric}",
+        "chosen",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p_value",
+        "indistinguishable",
+        "parameters",
+        "train_seconds",
+        "inference_us_per_step",
+        "learning_rate",
+        "relative_to_floor",
+        *INTERVALS,
+        "seeds",
+    ]
+
+
+def _windows(result: Result, metric: str) -> NDArray[np.float64] | None:
+    """Returns the mean error of each window (S, N), or None where the metric was not measured."""
+    errors = result.errors.get(metric)
+    return None if errors is None else np.asarray(errors, dtype=np.float64).mean(axis=2)
+
+
+def _chosen(results: Sequence[Result]) -> str | None:
+    means = {
+        result.name: float(np.mean(result.validation))
+        for result in results
+        if result.kind != "limit" and np.size(result.validation)
+    }
+    finite = {name: mean for name, mean in means.items() if np.isfinite(mean)}
+    return min(finite, key=lambda name: finite[name]) if finite else None
+
+
+def _differences(
+    results: Sequence[Result], chosen: str | None, protocol: Protocol
+) -> dict[str, Difference]:
+    errors = {
+        result.name: windows
+        for result in results
+        if result.kind != "limit"
+        and (windows := _windows(result, protocol.metric)) is not None
+        # A diverged model needs no test, and must not take part in the correction of the others.
+        and (np.isfinite(windows).all() or result.name == chosen)
+    }
+    if chosen is None or chosen not in errors:
+        return {}
+    return multiple_comparison(errors, chosen, protocol.spec.block_length, protocol.confidence)
+
+
+def _floor(results: Sequence[Result], protocol: Protocol) -> float:
+    """Returns the least achievable error, nan where it is not known."""
+    if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
+        return float(np.mean(protocol.spec.noise_floor))
+    for result in results:
+        if result.kind == "limit" and "floor" in result.name.lower():
+            windows = _windows(result, protocol.metric)
+            return float("nan") if windows is None else float(windows.mean())
+    return float("nan")
+
+
+def _row(
+    result: Result, protocol: Protocol, difference: Difference | None, floor: float
+) -> dict[str, Any]:
+    metric, nan = protocol.metric, float("nan")
+    other = METRICS[1 - METRICS.index(metric)]
+    row: dict[str, Any] = {
+        "model": result.name,
+        "kind": result.kind,
+        f"validation_{metric}": float(np.mean(result.validation))
+        if np.size(result.validation)
+        else nan,
+        "difference": nan if difference is None else difference.mean,
+        "difference_low": nan if difference is None else difference.low,
+        "difference_high": nan if difference is None else difference.high,
+        "p_value": nan if difference is None else difference.adjusted_p_value,
+        # Without a test nothing shows that they differ.
+        "indistinguishable": difference is not None
+        and not difference.adjusted_p_value < 1 - protocol.confidence,
+        "parameters": int(result.parameters),
+        "train_seconds": float(result.train_seconds),
+        "inference_us_per_step": float(result.inference_us_per_step),
+        "learning_rate": nan if result.learning_rate is None else float(result.learning_rate),
+        **{name: float(result.intervals.get(name, nan)) for name in INTERVALS},
+        "seeds": max((len(errors) for errors in result.errors.values()), default=0),
+    }
+    windows, others = _windows(result, metric), _windows(result, other)
+    row[f"test_{other}"] = nan if others is None else float(others.mean())
+    mean = low = high = last = nan
+    if windows is not None:
+        mean = float(windows.mean())
+        last = float(np.asarray(result.errors[metric], dtype=np.float64)[..., -1].mean())
+        # The noise floor is known, not estimated: its errors do not vary and need no interval.
+        if np.ptp(windows) != 0:
+            estimate = interval(windows, protocol.spec.block_length, protocol.confidence)
+            low, high = estimate.low, estimate.high
+    row |= {
+        f"test_{metric}": mean,
+        f"test_{metric}_low": low,
+        f"test_{metric}_high": high,
+        f"test_{metric}_last_step": last,
+        "relative_to_floor": mean / floor if floor > 0 else nan,
+    }
+    return row

@@ -1,0 +1,73 @@
+"""Trials as Ray tasks: results as they come, failures as values."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Pool:
+    """Runs functions in Ray's workers, one CPU and so one thread each.
+
+    Ray starts with the first task: where nothing is missing, nothing is started.
+
+    Args:
+        address: Of a Ray cluster; None starts a local instance, stopped by :meth:`close`.
+        num_cpus: Tasks at once in the local instance; None for as many as there are cores.
+    """
+
+    def __init__(self, address: str | None, num_cpus: int | None) -> None:
+        self.address, self.num_cpus = address, num_cpus
+        self._pending: dict[Any, Any] = {}
+        self._started = False
+
+    def _start(self) -> None:
+        # Read by Ray when it is imported or started: no phoning home, no advice about GPUs.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        ray.init(
+            address=self.address or "local",
+            num_cpus=None if self.address else self.num_cpus,
+            include_dashboard=None if self.address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        self._started = True
+
+    def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Queues ``function(*arguments)``; its result will come under the key."""
+        if not self._started:
+            self._start()
+        import ray
+
+        # A worker that dies is replaced once; an exception of ours would only come again.
+        task = ray.remote(function).options(num_cpus=1, max_retries=1)
+        self._pending[task.remote(*arguments)] = key
+
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Yields keys with results, or with the exception that came instead, as they come.
+
+        More may be submitted meanwhile; it ends when nothing is left.
+        """
+        while self._pending:
+            import ray
+
+            (done,), _ = ray.wait(list(self._pending), num_returns=1)
+            key = self._pending.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                result = error.cause
+            except ray.exceptions.RayError as error:
+                result = error
+            yield key, result
+
+    def close(self) -> None:
+        """Stops the local instance, or leaves the cluster."""
+        if self._started:
+            import ray
+
+            ray.shutdown()
+            self._started = False

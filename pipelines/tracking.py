@@ -1,0 +1,229 @@
+"""Everything that knows MLflow: where runs live, how they start, what they hold, how they end."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Read by MLflow when it is imported: progress bars of uploads would break up our own display.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# One process of ours writes a run: nothing is gained by measuring the machine or calling home.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import yaml
+from lightning.pytorch.loggers import MLFlowLogger
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from data_modules.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+MLRUNS = ROOT / "mlruns"
+MAX_PARAM_LENGTH = 6000
+PARAMS_PER_CALL = 100
+
+
+def tracking_uri() -> str:
+    """Returns ``MLFLOW_TRACKING_URI`` if set, else the sqlite file in the project's ``mlruns``."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    MLRUNS.mkdir(exist_ok=True)
+    return f"sqlite:///{MLRUNS / 'mlflow.db'}"
+
+
+def client(uri: str | None = None) -> MlflowClient:
+    """Returns a client of the tracking store and its registry.
+
+    Raises:
+        UserError: If the store is MLflow's old file store, which it no longer writes to.
+    """
+    uri = uri or tracking_uri()
+    if "://" not in uri or uri.startswith("file:"):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {uri!r}, a folder, which MLflow no longer supports; write "
+            "sqlite:///path/to/mlflow.db or the address of a server."
+        )
+    # Loading a model by models:/ and flushing go through the module's own state.
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return MlflowClient(uri)
+
+
+def artifact_location(uri: str) -> str | None:
+    """Returns where artifacts go: beside a sqlite file; a server decides for itself."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///").split("?")[0]).parent / "artifacts").as_uri()
+
+
+def experiment_id(store: MlflowClient, name: str) -> str:
+    """Returns the experiment's id; creates it where it does not exist."""
+    found = store.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return store.create_experiment(name, artifact_location(store.tracking_uri))
+        except MlflowException:  # another process was faster
+            found = store.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"The MLflow experiment {name!r} was deleted; restore it with "
+            "'mlflow experiments restore', or remove it for good with 'mlflow gc'."
+        )
+    return found.experiment_id
+
+
+def git_commit() -> str | None:
+    """Returns the commit of the checkout, with ``-dirty`` where it has changes; None without git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def start_run(
+    store: MlflowClient,
+    experiment: str,
+    name: str,
+    tags: Mapping[str, Any],
+    parent: str | None = None,
+) -> str:
+    """Starts a run.
+
+    Args:
+        store: Tracking store.
+        experiment: Name of its experiment.
+        name: Name of the run.
+        tags: Its tags.
+        parent: Run under which it nests.
+
+    Returns:
+        The run's id.
+    """
+    given = {key: str(value) for key, value in tags.items() if value is not None}
+    commit = git_commit()
+    if commit:
+        given["git_commit"] = commit
+    if parent:
+        given["mlflow.parentRunId"] = parent
+    return store.create_run(experiment_id(store, experiment), tags=given, run_name=name).info.run_id
+
+
+def log_config(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
+    """Logs a resolved configuration: as ``config.yaml``, and flat as params."""
+    store.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
+    flat = list(flatten(config))
+    for start in range(0, len(flat), PARAMS_PER_CALL):
+        params = [
+            Param(key, str(value)[:MAX_PARAM_LENGTH])
+            for key, value in flat[start : start + PARAMS_PER_CALL]
+        ]
+        store.log_batch(run_id, params=params)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields dotted keys and values; ``init_args`` and unset trainer options are left out."""
+    for key, value in config.items():
+        name = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key
+        if isinstance(value, Mapping):
+            yield from flatten(value, name)
+        elif value is not None:
+            yield name, value
+
+
+def log_data(store: MlflowClient, run_id: str, name: str, digest: str, source: str) -> None:
+    """Logs the data set that a run used, with the digest of its split."""
+    dataset = Dataset(
+        name=name, digest=digest, source_type="local", source=f'{{"uri": "{source}"}}'
+    )
+    tag = InputTag("mlflow.data.context", "training")
+    store.log_inputs(run_id, datasets=[DatasetInput(dataset, tags=[tag])])
+
+
+def log_metrics(store: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:
+    """Logs final metrics in one call."""
+    now = mlflow.utils.time.get_current_time_millis()
+    store.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+
+
+@contextmanager
+def artifact_folder(store: MlflowClient, run_id: str, path: str | None = None) -> Iterator[Path]:
+    """Gives an empty folder whose content becomes artifacts of the run when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+        yield Path(folder)
+        store.log_artifacts(run_id, folder, path)
+
+
+def finish_run(store: MlflowClient, run_id: str, status: str = "FINISHED") -> None:
+    """Ends a run after everything that was logged asynchronously has arrived."""
+    mlflow.flush_async_logging()
+    store.set_terminated(run_id, status)
+
+
+@contextmanager
+def running(store: MlflowClient, run_id: str) -> Iterator[None]:
+    """Ends the run with the block: FINISHED, KILLED (interrupted) or FAILED with the reason."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        store.set_tag(run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
+        finish_run(store, run_id, "KILLED" if interrupted else "FAILED")
+        raise
+    finish_run(store, run_id)
+
+
+class RunLogger(MLFlowLogger):
+    """Sends Lightning's metrics to a run that was started by :func:`start_run`.
+
+    Metrics go asynchronously; the run is ended by :func:`running`, not by the trainer, because
+    artifacts and final figures follow after training.
+    """
+
+    def __init__(self, store: MlflowClient, run_id: str) -> None:
+        super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the whole resolved configuration has been logged already."""
+
+    def finalize(self, status: str = "success") -> None:
+        """Nothing: :func:`running` ends the run."""
+
+
+def runs(store: MlflowClient, experiment_ids: list[str], query: str) -> list[Run]:
+    """Returns all runs that a filter finds, newest first, page by page."""
+    found: list[Run] = []
+    token = None
+    while True:
+        page = store.search_runs(
+            experiment_ids, query, max_results=1000, page_token=token, order_by=["start_time DESC"]
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def download(store: MlflowClient, run_id: str, path: str, folder: Path) -> Path:
+    """Copies an artifact of a run into a folder and returns where it lies."""
+    return Path(store.download_artifacts(run_id, path, str(folder)))

@@ -1,0 +1,180 @@
+"""``python -m pipelines.train --config <yaml>``: one training run, tracked in MLflow."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser
+
+from pipelines.experiment import (
+    Fitted,
+    add_experiment_arguments,
+    build_data,
+    config_hash,
+    count_parameters,
+    experiment_name,
+    fit,
+    plain,
+    user_errors,
+)
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+    from mlflow.tracking import MlflowClient
+
+    from data_modules.series import SeriesDataModule
+
+
+def parser() -> ArgumentParser:
+    """Returns the command line of this pipeline."""
+    train_parser = ArgumentParser(
+        prog="python -m pipelines.train",
+        description="Trains one model, evaluates it once on test, and tracks the run in MLflow.",
+    )
+    add_experiment_arguments(train_parser)
+    train_parser.add_argument(
+        "--name", type=str | None, default=None, help="Run name; default: architecture and seed."
+    )
+    train_parser.add_argument(
+        "--trace_every_n_steps",
+        type=int | None,
+        default=None,
+        help="Log a figure of prediction against truth every so many optimiser steps.",
+    )
+    return train_parser
+
+
+def architecture_name(config: Mapping[str, Any]) -> str:
+    """Returns the name of a configuration's architecture: its class, such as ``LSTM``."""
+    return str(config["architecture"]["class_path"]).rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What tells one run from another in MLflow.
+
+    Attributes:
+        name: Run name.
+        model: Name of the model: the tag ``architecture``.
+        kind: ``train``, ``trial`` or ``baseline``.
+        parent: Run of the comparison under which it nests.
+    """
+
+    name: str
+    model: str
+    kind: str
+    parent: str | None = None
+
+
+def start_tracked_run(
+    store: "MlflowClient", config: Mapping[str, Any], data: "SeriesDataModule", labels: Labels
+) -> str:
+    """Starts a run with its tags, its resolved configuration and its data set."""
+    from pipelines import tracking
+
+    run_id = tracking.start_run(
+        store,
+        experiment_name(config, data),
+        labels.name,
+        {
+            "kind": labels.kind,
+            "architecture": labels.model,
+            "seed": config.get("seed"),
+            "learning_rate": config.get("optimizer", {}).get("learning_rate"),
+            "data_digest": data.spec.digest,
+            "config_hash": config_hash(config),
+        },
+        labels.parent,
+    )
+    tracking.log_config(store, run_id, config)
+    tracking.log_data(store, run_id, data.name, data.spec.digest, data.source)
+    return run_id
+
+
+def train_tracked(
+    store: "MlflowClient",
+    run_id: str,
+    config: Mapping[str, Any],
+    data: "SeriesDataModule",
+    callbacks: "Sequence[Callback]" = (),
+    progress_bar: bool = False,
+) -> Fitted:
+    """Trains into a run: metrics per epoch, the model as files and as checkpoint.
+
+    Test data is not touched.
+    """
+    from lightning_modules.saving import save_model
+    from pipelines import tracking
+    from pipelines.evaluation import inference_us_per_step
+
+    with tracking.artifact_folder(store, run_id) as folder:
+        fitted = fit(
+            config,
+            data,
+            folder / "checkpoint",
+            tracking.RunLogger(store, run_id),
+            callbacks,
+            progress_bar,
+        )
+        save_model(fitted.model, dict(fitted.model.hparams), folder / "model")
+        (folder / "curves.json").write_text(json.dumps(fitted.curves), encoding="utf-8")
+    final = fitted.metrics | {
+        "parameters": count_parameters(fitted.model),
+        "train_seconds": fitted.curves["seconds"][-1],
+        "optimizer_steps": fitted.optimizer_steps,
+        "inference_us_per_step": inference_us_per_step(fitted.model, data),
+    }
+    tracking.log_metrics(store, run_id, final)
+    return fitted
+
+
+def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, dict[str, float]]:
+    """Trains one model and evaluates it once on test.
+
+    Args:
+        config: Resolved configuration of :func:`parser`.
+        progress_bar: Whether to show one.
+
+    Returns:
+        The run's id and its test metrics.
+    """
+    data = build_data(config["data"])
+
+    from pipelines import tracking
+    from pipelines.evaluation import evaluate_tests
+    from pipelines.tracing import Trace
+
+    store = tracking.client()
+    model = architecture_name(config)
+    name = config.get("name") or f"{model}-s{config['seed']}"
+    run_id = start_tracked_run(store, config, data, Labels(name, model, "train"))
+    every = config.get("trace_every_n_steps")
+    with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
+        trace = Trace(every, folder / "figures") if every else None
+        fitted = train_tracked(
+            store, run_id, config, data, [trace] if trace else [], progress_bar
+        )
+        evaluations = evaluate_tests(fitted.model, data)
+        metrics = {
+            key: value
+            for part, evaluation in evaluations.items()
+            for key, value in evaluation.metrics(part).items()
+        }
+        tracking.log_metrics(store, run_id, metrics)
+        evaluations["test"].save(folder / "evaluation.npz")
+    return run_id, metrics
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the pipeline from the command line."""
+    config = plain(parser().parse_args(arguments))
+    with user_errors():
+        run_id, metrics = train(config)
+    for name, value in metrics.items():
+        print(f"{name:32} {value:.6g}")
+    print(f"run {run_id}: see it with 'make ui'")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""One trial of a comparison: a model trained, or a baseline fitted, into a run of its own.
+
+These functions run in Ray's workers, so they take and return plain values only.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_modules.baselines import BASELINES
+from lightning_modules.saving import load_model, save_model
+from pipelines import tracking
+from pipelines.evaluation import evaluate, evaluate_tests, inference_us_per_step
+from pipelines.experiment import build_data, explained
+from pipelines.train import Labels, start_tracked_run, train_tracked
+
+
+def train_trial(
+    uri: str, config: Mapping[str, Any], model: str, name: str, parent: str
+) -> str:
+    """Trains one candidate with one seed and one learning rate; test data is not touched.
+
+    Args:
+        uri: Tracking store.
+        config: Resolved configuration.
+        model: Name of the candidate.
+        name: Name of the run.
+        parent: Run of the comparison.
+
+    Returns:
+        The run's id. A run that fails is marked FAILED with its reason, and the error goes on.
+    """
+    data = build_data(config["data"])
+    store = tracking.client(uri)
+    run_id = start_tracked_run(store, config, data, Labels(name, model, "trial", parent))
+    with tracking.running(store, run_id):
+        train_tracked(store, run_id, config, data)
+    return run_id
+
+
+def fit_baseline(uri: str, config: Mapping[str, Any], model: str, parent: str) -> str:
+    """Fits one baseline; arguments and result as :func:`train_trial`.
+
+    Raises:
+        UserError: If the baseline does not apply to the data.
+    """
+    data = build_data(config["data"])
+    with explained():
+        baseline = BASELINES[model](data.spec.to_dict())
+    store = tracking.client(uri)
+    labels = Labels(model, model, "baseline", parent)
+    run_id = start_tracked_run(store, config, data, labels)
+    with tracking.running(store, run_id), explained():
+        start = time.perf_counter()
+        baseline.fit(data)
+        seconds = time.perf_counter() - start
+        errors = evaluate(baseline, data, "validation").metrics("best_validation")
+        figures = {
+            "parameters": baseline.parameter_count,
+            "train_seconds": seconds,
+            "inference_us_per_step": inference_us_per_step(baseline, data),
+        }
+        tracking.log_metrics(store, run_id, errors | figures)
+        with tracking.artifact_folder(store, run_id, "model") as folder:
+            save_model(baseline, {"spec": data.spec.to_dict()}, folder)
+    return run_id
+
+
+def test_trial(uri: str, config: Mapping[str, Any], run_id: str) -> str:
+    """Evaluates a finished trial's model on the test parts, into its run.
+
+    Args:
+        uri: Tracking store.
+        config: Resolved configuration of the trial.
+        run_id: Its run.
+
+    Returns:
+        The run's id.
+    """
+    data = build_data(config["data"])
+    store = tracking.client(uri)
+    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+        model = load_model(tracking.download(store, run_id, "model", Path(folder)))
+    evaluations = evaluate_tests(model, data)
+    for part, evaluation in evaluations.items():
+        tracking.log_metrics(store, run_id, evaluation.metrics(part))
+    with tracking.artifact_folder(store, run_id) as folder_path:
+        evaluations["test"].save(folder_path / "evaluation.npz")
+        intervals = json.dumps(evaluations["test"].intervals)
+        (folder_path / "intervals.json").write_text(intervals, encoding="utf-8")
+    store.set_tag(run_id, "tested", "true")
+    return run_id

@@ -1,0 +1,359 @@
+"""The outcome of a comparison in plain words, each sentence true of the numbers in the table."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from pipelines.formatting import (
+    METRIC_NAMES,
+    enumeration,
+    number,
+    p_value,
+    percent,
+    plural,
+    ratio,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from pipelines.leaderboard import Protocol
+
+CLEARLY_CHEAPER = 1.2
+"""Ratio from which a difference in cost is worth a word; timings vary by about this much."""
+
+ALTERNATIVES = 4
+"""At most so many cheaper models are named."""
+
+RESOURCES = ("parameters", "train_seconds", "inference_us_per_step")
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A model that is cheaper than the chosen one.
+
+    Attributes:
+        model: Its name.
+        error_change: Its test error over that of the chosen model, minus 1.
+        savings: For each resource, the chosen model's use over its own; infinite where it uses
+            none. Below 1 where it uses more.
+        indistinguishable: Whether no difference in error is shown.
+    """
+
+    model: str
+    error_change: float
+    savings: dict[str, float]
+    indistinguishable: bool
+
+
+def verdict(table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    """Says in plain words what the leaderboard shows.
+
+    Args:
+        table: From :func:`pipelines.leaderboard.leaderboard`.
+        protocol: What the models have in common.
+
+    Returns:
+        Sentences: who wins; what the test part says of it; who cannot be told apart from the
+        winner; what is cheaper and what it costs; how far all are from what is achievable; what
+        its prediction intervals cover; how baselines and networks compare; what is missing.
+    """
+    best = chosen_row(table)
+    if best is None:
+        lines = ["No model can be chosen: none has a finite validation error."]
+        return lines + _missing(table, protocol)
+    return [
+        _winner(best, table, protocol),
+        *_test_order(best, table, protocol),
+        *_indistinguishable(best, table, protocol),
+        *_cheaper(best, table, protocol),
+        *_achievable(best, table, protocol),
+        *_coverage(best, protocol),
+        *_baselines(best, table, protocol),
+        *_missing(table, protocol),
+    ]
+
+
+def chosen_row(table: pd.DataFrame) -> pd.Series | None:
+    """Returns the row of the chosen model, or None where none could be chosen."""
+    rows = table[table["chosen"].astype(bool)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def cheaper_alternatives(table: pd.DataFrame, metric: str) -> list[Alternative]:
+    """Finds the cheaper models that are worth a look.
+
+    For each resource (parameters, training time, inference time) these are the models on the
+    Pareto front of resource and test error that use clearly less than the chosen one: up to two
+    with at most twice its error, otherwise the one with the least; four in all.
+
+    Returns:
+        By rising error.
+    """
+    best = chosen_row(table)
+    error = f"test_{metric}"
+    if best is None or not best[error] > 0:
+        return []
+    others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
+    ranked: list[list[pd.Series]] = [[], []]
+    for resource in RESOURCES:
+        less = others[(others[resource] * CLEARLY_CHEAPER <= best[resource])]
+        less = less[less[error].notna() & (less[resource] < best[resource])]
+        front: list[pd.Series] = []
+        for _, row in less.sort_values([error, resource]).iterrows():
+            if not front or row[resource] < front[-1][resource]:
+                front.append(row)
+        near = [row for row in front if row[error] <= 2 * best[error]]
+        for rank, row in enumerate(near[:2] or front[:1]):
+            ranked[rank].append(row)
+    found: dict[str, Alternative] = {}
+    for row in [*ranked[0], *ranked[1]]:
+        if row["model"] in found or len(found) == ALTERNATIVES:
+            continue
+        found[row["model"]] = Alternative(
+            model=row["model"],
+            error_change=float(row[error] / best[error] - 1),
+            savings={name: _saving(float(best[name]), float(row[name])) for name in RESOURCES},
+            # Without a test there is nothing to say about chance.
+            indistinguishable=bool(row["indistinguishable"] and pd.notna(row["p_value"])),
+        )
+    return sorted(found.values(), key=lambda alternative: alternative.error_change)
+
+
+def _saving(best: float, other: float) -> float:
+    if other > 0:
+        return best / other
+    return math.inf if best > 0 else 1.0
+
+
+def _winner(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> str:
+    metric, label = protocol.metric, protocol.metric.upper()
+    candidates = table[table["kind"] != "limit"]
+    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
+    seeds = f", mean of {plural(int(best['seeds']), 'seed')}" if best["seeds"] > 1 else ""
+    text = (
+        f"{best['model']} wins: it has the lowest {METRIC_NAMES[metric]} ({label}{units}) on the "
+        f"validation part of {plural(len(candidates), 'model')}, "
+        f"{number(best[f'validation_{metric}'])}{seeds}."
+    )
+    mean = best[f"test_{metric}"]
+    text += f" On the test part its {label} is {number(mean)}"
+    if math.isfinite(best[f"test_{metric}_low"]):
+        text += (
+            f" ({percent(protocol.confidence)} interval "
+            f"{number(best[f'test_{metric}_low'], like=mean)} to "
+            f"{number(best[f'test_{metric}_high'], like=mean)})"
+        )
+    return text + "."
+
+
+def _test_order(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    error = f"test_{protocol.metric}"
+    others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
+    if others.empty:
+        return ["It is the only model, so there is nothing to compare it with."]
+    ahead = others[others[error] < best[error]].sort_values(error)
+    if ahead.empty:
+        return [f"The test part agrees: no other model errs less there than {best['model']}."]
+    first = ahead.iloc[0]
+    less = percent(1 - first[error] / best[error])
+    text = (
+        f"The test part disagrees: there {first['model']} comes first with {number(first[error])} "
+        f"against {number(best[error])}, {less} less"
+    )
+    if len(ahead) > 1:
+        text += f", and {plural(len(ahead), 'model')} in all are ahead of {best['model']}"
+    if math.isfinite(first["p_value"]):
+        beyond = not first["indistinguishable"]
+        text += f". This difference is {'beyond' if beyond else 'within'} chance (p{_equals(first['p_value'])})"
+    text += ". The choice stays with validation: a choice made on test would flatter itself."
+    return [text]
+
+
+def _equals(value: float) -> str:
+    text = p_value(value)
+    return text.replace(" ", "") if text.startswith("<") else f"={text}"
+
+
+def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    error, name = f"test_{protocol.metric}", best["model"]
+    others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
+    if others.empty:
+        return []
+    if others["p_value"].isna().all():
+        return [
+            f"Whether any model differs from {name} cannot be tested: there are too few test "
+            "windows, or errors that are not finite. Read the order as a hint only."
+        ]
+    tested = others[others["p_value"].notna()]
+    alike = list(tested[tested["indistinguishable"]]["model"])
+    level = f"{1 - protocol.confidence:.2g}"
+    how = f"paired test on the test windows, Holm-adjusted for {len(tested)}, level {level}"
+    lines = []
+    if alike:
+        lines.append(f"Cannot be told apart from {name}: {enumeration(alike)} ({how}).")
+    better = tested[~tested["indistinguishable"] & (tested[error] < best[error])]
+    if not alike:
+        verb = "is worse than" if better.empty else "can be told apart from"
+        lines.append(f"Every other model {verb} {name}, beyond chance ({how}).")
+    if not better.empty:
+        lines.append(
+            f"Better than {name} on the test part beyond chance: "
+            f"{enumeration(list(better['model']))}. Validation did not find the best model."
+        )
+    diverged = others[others[error].isna() | others[error].isin([math.inf])]
+    if not diverged.empty:
+        lines.append(f"With errors that are not finite: {enumeration(list(diverged['model']))}.")
+    if best["kind"] == "network" and best["seeds"] == 1:
+        lines.append(
+            "There is one seed only: intervals and tests tell how the test windows vary, not what "
+            "another seed would change."
+        )
+    return lines
+
+
+def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    lines = []
+    for alternative in cheaper_alternatives(table, protocol.metric):
+        savings, losses = _savings(alternative.savings), _losses(alternative.savings)
+        text = f"Cheaper: {alternative.model} {enumeration(savings)}"
+        if losses:
+            text += f", but {enumeration(losses)}"
+        text += f"; {cost(alternative)}"
+        if alternative.indistinguishable:
+            text += ", a difference within chance"
+        lines.append(text + ".")
+    if not lines and len(table[table["kind"] != "limit"]) > 1:
+        lines.append(f"No model is clearly cheaper than {best['model']}.")
+    return lines
+
+
+def cost(alternative: Alternative) -> str:
+    """Says what an alternative costs: "it costs +42% error"."""
+    change = alternative.error_change
+    if change < 0:
+        return f"its test error is {percent(-change)} lower"
+    if change >= 9:
+        return f"it costs {ratio(change + 1)} the error"
+    return f"it costs {percent(change, signed=True)} error"
+
+
+def _savings(savings: dict[str, float]) -> list[str]:
+    parameters, training, inference = (savings[name] for name in RESOURCES)
+    words = []
+    if math.isinf(parameters):
+        words.append("has no trained parameters")
+    elif parameters >= CLEARLY_CHEAPER:
+        words.append(f"has {ratio(parameters)} fewer parameters")
+    if math.isinf(training):
+        words.append("needs no training")
+    elif training >= CLEARLY_CHEAPER:
+        words.append(f"trains {ratio(training)} faster")
+    if CLEARLY_CHEAPER <= inference < math.inf:
+        words.append(f"forecasts {ratio(inference)} faster")
+    return words
+
+
+def _losses(savings: dict[str, float]) -> list[str]:
+    parameters, training, inference = (savings[name] for name in RESOURCES)
+    words = []
+    if parameters * CLEARLY_CHEAPER <= 1:
+        words.append(f"has {ratio(1 / parameters)} more parameters")
+    if training * CLEARLY_CHEAPER <= 1:
+        words.append(f"trains {ratio(1 / training)} slower")
+    if inference * CLEARLY_CHEAPER <= 1:
+        words.append(f"forecasts {ratio(1 / inference)} slower")
+    return words
+
+
+def _achievable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    error, name = f"test_{protocol.metric}", best["model"]
+    candidates = table[table["kind"] != "limit"]
+    lines = []
+    multiples = candidates["relative_to_floor"].dropna()
+    if multiples.empty:
+        lines.append(
+            "The noise floor of this data is not known, so how much of the error could still be "
+            "avoided is not known either."
+        )
+    elif math.isfinite(best["relative_to_floor"]):
+        floor = best[error] / best["relative_to_floor"]
+        text = (
+            f"The noise floor is {number(floor)}: no forecast does better on average. {name} has "
+            f"{ratio(best['relative_to_floor'])} that error"
+        )
+        if len(multiples) > 1:
+            text += f", all models have {ratio(multiples.min())} to {ratio(multiples.max())}"
+        lines.append(text + ".")
+        below = candidates[candidates[f"{error}_high"] < floor]
+        if not below.empty:
+            lines.append(
+                f"Warning: {enumeration(list(below['model']))} err less than the noise floor, "
+                "which is impossible without knowing the future. Look for a leak."
+            )
+    for _, row in table[table["kind"] == "limit"].iterrows():
+        if "floor" not in row["model"].lower() and row[error] > 0:
+            lines.append(
+                f"The {row['model']}, which is told the form of the signal, gets "
+                f"{number(row[error])}; {name} has {ratio(best[error] / row[error])} that error."
+            )
+    return lines
+
+
+def _coverage(best: pd.Series, protocol: "Protocol") -> list[str]:
+    names = {"conformal": "conformal intervals", "mc": "MC dropout intervals"}
+    found = [
+        f"{names[kind]} cover {100 * best[f'{kind}_coverage']:.1f}% of the test values"
+        for kind in names
+        if math.isfinite(best[f"{kind}_coverage"])
+    ]
+    if not found:
+        return []
+    return [f"Meant to cover {percent(protocol.nominal_coverage)}, its {enumeration(found)}."]
+
+
+def _baselines(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    error, validation = f"test_{protocol.metric}", f"validation_{protocol.metric}"
+    networks = table[table["kind"] == "network"]
+    baselines = table[(table["kind"] == "baseline") & table[validation].notna()]
+    if networks.empty or baselines.empty:
+        return []
+    if best["kind"] == "baseline":
+        return [
+            f"A baseline, {best['model']}, beats every network on validation: on this data the "
+            "networks have not earned their cost."
+        ]
+    simple = baselines.sort_values(validation).iloc[0]
+    lines = [
+        f"The best baseline, {simple['model']}, has {ratio(simple[error] / best[error])} the test "
+        f"error of {best['model']}."
+    ]
+    behind = networks[~(networks[error] < simple[error])]
+    if not behind.empty:
+        lines.append(
+            "Networks that do no better than it on the test part: "
+            f"{enumeration(list(behind['model']))}."
+        )
+    return lines
+
+
+def _missing(table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+    lines = []
+    fewer = table[(table["kind"] == "network") & (table["seeds"] < protocol.seeds)]
+    if not fewer.empty:
+        named = [f"{row['model']} ({row['seeds']})" for _, row in fewer.iterrows()]
+        lines.append(f"With fewer than {protocol.seeds} seeds: {enumeration(named)}.")
+    if protocol.failures:
+        failed = plural(len(protocol.failures), "trial")
+        lines.append(f"{failed} failed: {'; '.join(protocol.failures)}.")
+    if protocol.left_out:
+        lines.append(f"Left out: {'; '.join(protocol.left_out)}.")
+    if protocol.short:
+        trained = table[table["kind"] == "network"]["train_seconds"].mean()
+        took = f", {seconds(trained)} a training on average" if math.isfinite(trained) else ""
+        lines.append(
+            f"This was a short run ({plural(protocol.optimizer_steps, 'optimizer step')} a "
+            f"training{took}): trained longer, the models may rank differently."
+        )
+    return lines
