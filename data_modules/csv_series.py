@@ -147,7 +147,7 @@ class CsvSeries(SeriesDataModule):
         check_split(self.split)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
         """The file's name without its endings."""
         return Path(self.path).name.split(".")[0]
 

@@ -194,7 +194,7 @@ class SeriesDataModule(L.LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
         """Short name of the data set."""
 
     @property

@@ -166,7 +166,7 @@ class SyntheticSeries(SeriesDataModule):
         self._check_options()
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
         """The kind of series."""
         return self.kind
 

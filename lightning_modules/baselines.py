@@ -126,6 +126,7 @@ class Differencing(Baseline):
     Seasonal differencing, y[t] - y[t - s], removes a season; differencing at lag 1 removes a
     trend; differenced so, a series is hoped to be stationary, and the mean of its last few values
     (or 0) is its forecast (Box and Jenkins 1970, ch. 9; Hyndman and Athanasopoulos 2021, sec. 9.1).
+    Where the specification gives no season, one is found on the training part, by ``find_season``.
     Which differences to take - both, or one of them - and how many values to average are chosen
     on validation. So are the naive forecast (lag 1, forecast by 0), the drift method (lag 1, mean
     of all) and linear extrapolation (lag 1, last difference), where nothing does better.
@@ -145,7 +146,7 @@ class Differencing(Baseline):
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
             lags: Lags at which to difference, one or two, such as [12, 1]. By default chosen
-                among [season, 1], [season] and [1], with the season of ``SeasonalNaive``.
+                among [season, 1], [season] and [1].
             lengths: Numbers of differences to average that are tried, 0 for a forecast of 0; by
                 default 0, 1, 2, 4, 8, ... as far as the window reaches, and all of them.
 
@@ -183,7 +184,12 @@ class Differencing(Baseline):
             choices = [[1]]
         else:
             season = self.spec.season_length or find_season(data)
-            choices = [lags for lags in ([season, 1], [season], [1]) if sum(lags) <= window]
+            choices = [[season], [1]]
+            if self.spec.season_length is None and window > 2:
+                # A trend hides the season from find_season, unless it is removed as well.
+                choices.append([find_season(data, trend=True), 1])
+            elif season < window:
+                choices.append([season, 1])
         candidates = []
         for lags in choices:
             room = window - sum(lags)
@@ -259,32 +265,42 @@ def undo_difference(differences: Tensor, past: Tensor, lag: int) -> Tensor:
     return chains.flatten(1, 2)[:, :steps]
 
 
-def find_season(data: "SeriesDataModule") -> int:
+def find_season(data: "SeriesDataModule", trend: bool = False) -> int:
     """Finds the season length that would have forecast the training part best.
 
     Args:
         data: The data, set up.
+        trend: Whether each season repeats the last with the same rise as the last value shows
+            (differencing at the lag and at lag 1), rather than as it was.
 
     Returns:
-        The lag from 2 to W whose seasonal naive forecast has the least mean squared error, in the
-        units of the metrics, over training windows (at most 5,000, evenly spaced); the shortest
-        of equals.
+        The lag from 2 to W (W - 1 with a trend) whose forecast has the least mean squared error,
+        in the units of the metrics, over training windows (at most 5,000, evenly spaced); the
+        shortest of equals.
 
     Raises:
-        ValueError: Windows are shorter than 2 steps.
+        ValueError: Windows are shorter than 2 steps (3 with a trend).
     """
     spec = data.spec
-    _check_season(spec, None)
+    if spec.window < 2 + trend:
+        raise ValueError(
+            f"no season fits into a window of {spec.window} steps: choose a window of at least "
+            f"{2 + trend}"
+        )
     windows = data.parts["train"].values
     windows = windows[:: -(-len(windows) // _SEASON_WINDOWS)]
-    lags = range(2, spec.window + 1)
+    lags = range(2, spec.window + 1 - trend)
+    ahead = torch.arange(spec.horizon)
     totals = torch.zeros(len(lags), dtype=torch.float64)
     for values in window_batches(windows):
         history, _, future = split_window(spec, values)
         past = history[..., spec.target_channels]
         for k, lag in enumerate(lags):
-            steps = spec.window - lag + torch.arange(spec.horizon) % lag
-            totals[k] += squared_errors(spec, past[:, steps], future).sum()
+            forecast = past[:, spec.window - lag + ahead % lag]
+            if trend:
+                rise = past[:, -1:] - past[:, -1 - lag : -lag]
+                forecast = forecast + (ahead // lag + 1)[:, None] * rise
+            totals[k] += squared_errors(spec, forecast, future).sum()
     return lags[int(totals.argmin())]
 
 

@@ -21,8 +21,8 @@ def import_class(class_path: str) -> type:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"class_path {class_path!r} cannot be imported ({error}). Write the whole path, such as "
-            "lightning_modules.architectures.LSTM."
+            f"class_path {class_path!r} cannot be imported ({error}). Write the whole path, such "
+            "as lightning_modules.architectures.LSTM."
         ) from error
     if not isinstance(found, type):
         raise ValueError(f"class_path {class_path!r} names no class.")

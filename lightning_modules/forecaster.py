@@ -181,7 +181,9 @@ class Forecaster(OptimizedModule):
             return quantile_loss(outputs, targets, self.quantiles)
         return LOSSES[self.loss](outputs, targets)
 
-    def _outputs_and_targets(self, values: Tensor, state: State | None) -> tuple[Tensor, Tensor, State]:
+    def _outputs_and_targets(
+        self, values: Tensor, state: State | None
+    ) -> tuple[Tensor, Tensor, State]:
         """Runs over a batch's history and pairs every output that counts with its target.
 
         Args:
@@ -208,7 +210,7 @@ class Forecaster(OptimizedModule):
         return self._head_outputs(features[:, first:], known), targets, state
 
     def _head_outputs(self, features: Tensor, known: Tensor | None) -> Tensor:
-        """Maps features (B, T, F) and known inputs (B, T, H, C_known) to (B, T, steps_out, K[, Q])."""
+        """Maps features (B, T, F), known inputs (B, T, H, C_known) to (B, T, steps_out, K[, Q])."""
         if known is not None:
             features = torch.cat([features, known.flatten(2)], dim=2)
         shape = [*features.shape[:2], self.steps_out, len(self.targets)]

@@ -48,6 +48,7 @@ class Optimization:
     gradient_clip_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
+        """Refuses numbers that are out of range."""
         clip = self.gradient_clip_norm
         for option, valid, wanted in (
             ("name", self.name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),

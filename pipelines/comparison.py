@@ -4,27 +4,26 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from mlflow.entities import Run
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_modules.errors import UserError
 from data_modules.series import SeriesDataModule
-from lightning_modules.forecaster import Forecaster
 from lightning_modules.saving import load_model
 from pipelines import tracking
+from pipelines.evaluation import forecast_examples
 from pipelines.experiment import config_hash, deep_merge, experiment_name
+from pipelines.figures import Forecasts, figures
 from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
 from pipelines.pool import Pool
-from pipelines.report import Forecasts, figures, report_html
+from pipelines.report import report_html
 from pipelines.trials import fit_baseline, test_trial, train_trial
 
 #: Baselines that know what no forecaster can know: shown as limits, never chosen.
@@ -140,8 +139,8 @@ class Comparison:
                 self._end_abandoned(parent)
                 self._find_finished(parent)
                 self.console.print(
-                    f"Going on with comparison {parent}: {len(self.finished)} of its trials are done"
-                    " (--fresh true starts over)."
+                    f"Going on with comparison {parent}: {len(self.finished)} of its trials are "
+                    "done (--fresh true starts over)."
                 )
                 self.store.update_run(parent, status="RUNNING")
                 return parent
@@ -310,7 +309,8 @@ class Comparison:
             with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
                 folder = Path(temporary)
                 run_id = run.info.run_id
-                with np.load(tracking.download(self.store, run_id, "evaluation.npz", folder)) as got:
+                path = tracking.download(self.store, run_id, "evaluation.npz", folder)
+                with np.load(path) as got:
                     for name, values in errors.items():
                         values.append(got[name])
                 path = tracking.download(self.store, run_id, "intervals.json", folder)

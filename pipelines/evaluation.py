@@ -11,6 +11,7 @@ import torch
 from data_modules.series import SeriesDataModule
 from lightning_modules.baselines import Baseline
 from lightning_modules.forecaster import Forecaster
+from pipelines.figures import Forecasts
 
 #: Windows in the batch whose forecast is timed, and how often it is.
 TIMED_WINDOWS, TIMED_REPEATS = 256, 5
@@ -103,3 +104,43 @@ def inference_us_per_step(model: Forecaster | Baseline, data: SeriesDataModule) 
         model.forecast(history, known)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds) / (history.shape[0] * history.shape[1]) * 1e6
+
+
+@torch.no_grad()
+def forecast_examples(
+    model: Forecaster | Baseline, data: SeriesDataModule, metric: str
+) -> Forecasts:
+    """Forecasts the test windows in which a model errs least, middling and most.
+
+    Args:
+        model: A fitted model.
+        data: Its data, set up.
+        metric: ``mse`` or ``mae``: which error ranks the windows.
+
+    Returns:
+        The three windows, in original units; without intervals their bounds are NaN.
+    """
+    errors = evaluate(model, data, "test").errors[metric].mean(1)
+    order = errors.argsort()
+    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    spec = data.spec
+    values = data.parts["test"].__getitems__([int(place) for place in places.values()]).values
+    history, known, truth = spec.split(values)
+    if isinstance(model, Forecaster):
+        low, point, high = model.interval(history, known)
+    else:
+        point = model.forecast(history, known)
+        low = high = torch.full_like(point, torch.nan)
+    seen, came, forecast, lowest, highest = (
+        spec.to_original(part).numpy()
+        for part in (history[..., spec.target_channels], truth, point, low, high)
+    )
+    return Forecasts(
+        history=seen,
+        truth=came,
+        point=forecast,
+        low=lowest,
+        high=highest,
+        titles=[f"{name}: {metric.upper()} {errors[i]:.3g}" for name, i in places.items()],
+        targets=[spec.channels[i] for i in spec.target_channels],
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import sys
 import time
@@ -84,7 +85,10 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
         help="Stop after this many epochs without a better validation metric; null never stops.",
     )
     parser.add_argument(
-        "--warm_start", type=str | None, default=None, help="Checkpoint whose weights to start from."
+        "--warm_start",
+        type=str | None,
+        default=None,
+        help="Checkpoint whose weights to start from.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of weights, batches and dropout.")
     parser.add_argument(
@@ -304,6 +308,7 @@ def fit(
         FloatingPointError: If training diverges.
     """
     torch.set_num_threads(config["num_threads"])
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     model = build_model(config, data)
     best = ModelCheckpoint(
         dirpath=directory, filename="best", monitor=model.monitor, save_weights_only=True

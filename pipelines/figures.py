@@ -7,6 +7,7 @@ Shapes: n windows, W steps of history, H steps of the horizon, K targets.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from pipelines.formatting import METRIC_NAMES, number, percent, ratio
-from pipelines.labels import label_line_ends, label_points
+from pipelines.formatting import METRIC_NAMES, percent, plural, ratio
+from pipelines.labels import LabelledPoint, label_line_ends, label_points
 from pipelines.leaderboard import Protocol, Result
-from pipelines.verdict import cheaper_alternatives, chosen_row, cost
+from pipelines.statistics import interval
+from pipelines.verdict import CLEARLY_CHEAPER, cheaper_alternatives, chosen_row, cost
 
 STYLE: dict[str, Any] = {
     "font.size": 10.0,
@@ -40,13 +42,14 @@ STYLE: dict[str, Any] = {
     "xtick.color": "#5b616b",
     "ytick.color": "#5b616b",
     "figure.facecolor": "white",
-    "svg.hashsalt": "unroll",
+    # A dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
 }
 COLOURS = [
     "#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777",
     "#65a30d", "#92400e", "#4f46e5", "#0d9488", "#c026d3", "#ea580c", "#475569",
 ]  # fmt: skip
-GREYS = ["#6b7280", "#8d94a0", "#4b5563", "#a3a9b4", "#787f8b", "#5d6470"]
+GREYS = ["#6b7280", "#868d99", "#4b5563", "#79818d", "#374151", "#5d6470"]
 LIMIT = "#111827"
 CANNOT_SHOW = "nothing to show"
 
@@ -121,7 +124,6 @@ def _error_vs_parameters(
 ) -> Figure:
     figure = Figure(figsize=(9.5, 6.4), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_cost_title(table, protocol, "parameters", "parameters"))
     _cost_panel(axes, table, protocol, "parameters", "trained parameters", colours)
     return figure
 
@@ -129,30 +131,44 @@ def _error_vs_parameters(
 def _error_vs_time(table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]) -> Figure:
     figure = Figure(figsize=(9.5, 11.5), layout="constrained")
     upper, lower = figure.subplots(2, 1)
-    upper.set_title(_cost_title(table, protocol, "train_seconds", "training time"))
     _cost_panel(upper, table, protocol, "train_seconds", "training time of one seed (s)", colours)
-    lower.set_title(_cost_title(table, protocol, "inference_us_per_step", "forecasting time"))
     label = "forecasting time per step (µs)"
     _cost_panel(lower, table, protocol, "inference_us_per_step", label, colours)
     return figure
 
 
-def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str, name: str) -> str:
-    """States the least costly saving that the panel shows."""
+def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str) -> str:
+    """States the saving that costs least."""
     best = chosen_row(table)
+    words = {
+        "parameters": ("has {} fewer parameters than", "has no trained parameters, unlike"),
+        "train_seconds": ("trains {} faster than", "needs no training, unlike"),
+        "inference_us_per_step": ("forecasts {} faster than", "forecasts at once, unlike"),
+    }[resource]
     if best is None:
-        return f"Error against {name}"
+        return "No model could be chosen"
     for alternative in cheaper_alternatives(table, protocol.metric):
         saving = alternative.savings[resource]
-        if saving >= 1.2:
-            with_what = f"with {ratio(saving)} less" if math.isfinite(saving) else "with no"
-            kind = f"{with_what} {name}"
-            if resource == "parameters":
-                kind = kind.replace("less", "fewer")
-            return f"{best['model']} wins; {alternative.model} {kind}: {cost(alternative)}"
-    return f"{best['model']} wins; no model near it takes less {name}".replace(
-        "less parameters", "fewer parameters"
+        if saving >= CLEARLY_CHEAPER:
+            saves = words[0].format(ratio(saving)) if math.isfinite(saving) else words[1]
+            return _wrapped(f"{alternative.model} {saves} {best['model']}; {cost(alternative)}")
+    name = {"parameters": "is smaller", "train_seconds": "trains faster"}.get(
+        resource, "forecasts faster"
     )
+    return _wrapped(f"No model near the error of {best['model']} {name}")
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 88))
+
+
+def _title(axes: Axes, title: str, subtitle: str) -> None:
+    """Writes what is seen, and below it, smaller, how to read it."""
+    axes.set_title(title, pad=22)
+    axes.annotate(
+        subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 8), textcoords="offset points",
+        color="#5b616b", fontsize=9,
+    )  # fmt: skip
 
 
 def _cost_panel(
@@ -166,6 +182,9 @@ def _cost_panel(
     error = f"test_{protocol.metric}"
     rows = table[(table["kind"] != "limit") & np.isfinite(table[error]) & table[resource].notna()]
     rows = rows[rows[error] > 0]
+    confidence = percent(protocol.confidence)
+    subtitle = f"Circles: networks. Squares: baselines. Bars: {confidence} intervals of the mean."
+    _title(axes, _cost_title(table, protocol, resource), subtitle)
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel(_error_label(protocol))
@@ -185,10 +204,12 @@ def _cost_panel(
         axes.plot(x, y, marker, color=colour, markersize=size, markeredgecolor="white")
         if row["chosen"]:
             axes.plot(x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor=colour)
-        points.append((x, y, f"{row['model']} (chosen)" if row["chosen"] else row["model"], colour))
+        text = f"{row['model']} (chosen)" if row["chosen"] else row["model"]
+        bar = (max(low, y / 10), high) if math.isfinite(low) else (y, y)
+        points.append(LabelledPoint(x, y, text, colour, bar, bold=bool(row["chosen"])))
     _limits(axes, table, protocol)
     _readable_log(axes)
-    label_points(axes, points, bold=[bool(chosen) for chosen in rows["chosen"]])
+    label_points(axes, points)
 
 
 def _log_axis_with_zero(axes: Axes, values: NDArray[np.float64]) -> Callable[[float], float]:
@@ -204,7 +225,8 @@ def _log_axis_with_zero(axes: Axes, values: NDArray[np.float64]) -> Callable[[fl
     axes.xaxis.set_minor_formatter(NullFormatter())
     if (values <= 0).any():
         axes.axvline(low / margin**0.7, color="#c4c8cf", linewidth=1, linestyle=(0, (1, 3)))
-        exponents = range(math.ceil(math.log10(low * 0.999)), math.floor(math.log10(high)) + 1)
+        start, end = math.log10(low / margin**0.5), math.log10(high * margin)
+        exponents = range(math.ceil(start), math.floor(end) + 1)
         ticks = [10.0**exponent for exponent in exponents]
         axes.set_xticks([zero, *ticks], ["none", *[_tick(tick) for tick in ticks]])
         axes.set_xticks([], minor=True)
@@ -253,13 +275,14 @@ def _learning_curves(
     axes = figure.add_subplot()
     chosen = chosen_row(table)
     ends = []
-    most = 1
+    most, last_step = 1, 0.0
     for result in results:
         curves = [_curve(curve) for curve in result.curves]
         curves = [(steps, values) for steps, values in curves if len(steps)]
         if not curves:
             continue
         most = max(most, len(curves))
+        last_step = max(last_step, *(float(steps[-1]) for steps, _ in curves))
         strong = chosen is not None and result.name == chosen["model"]
         colour = colours[result.name]
         # The mean holds as far as all seeds trained; what one trained beyond that stays thin.
@@ -286,10 +309,10 @@ def _learning_curves(
         floor = float(np.mean(protocol.spec.noise_floor))
         axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
         ends.append((floor, "noise floor", LIMIT))
-    band = f"; bands from the least to the most of up to {most} seeds" if most > 1 else ""
-    axes.set_title(f"{_still_falling(results, table)}\n", pad=4)
-    axes.text(0, 1.015, f"Line: mean over seeds{band}" if band else "One seed each",
-              transform=axes.transAxes, color="#5b616b", fontsize=9)  # fmt: skip
+    band = f". Bands: from the least to the most of {most} seeds" if most > 1 else " (one seed)"
+    _title(axes, _still_falling(results), f"Lines: mean over seeds{band}.")
+    if last_step > 0:
+        axes.set_xlim(0, last_step)
     _readable_log(axes)
     label_line_ends(axes, ends, strong=None if chosen is None else str(chosen["model"]))
     return figure
@@ -302,7 +325,7 @@ def _curve(curve: dict[str, list[float]]) -> tuple[NDArray[np.float64], NDArray[
     return steps[good], values[good]
 
 
-def _still_falling(results: Sequence[Result], table: pd.DataFrame) -> str:
+def _still_falling(results: Sequence[Result]) -> str:
     """Says how many networks still gained at the end, which tells whether longer is better."""
     gains = []
     for result in results:
@@ -315,8 +338,8 @@ def _still_falling(results: Sequence[Result], table: pd.DataFrame) -> str:
         return "Validation error during training"
     falling = sum(gain > 0.05 for gain in gains)
     return (
-        f"In the last fifth of training {falling} of {len(gains)} trials still lowered "
-        "their best error by over 5%"
+        f"In the last fifth of its training, {falling} of {plural(len(gains), 'trial')} still "
+        "cut its best error by over 5%"
     )
 
 
@@ -345,12 +368,16 @@ def _error_by_step(
         )  # fmt: skip
         ends.append((float(errors[-1]), result.name.replace("_", " ")
                      if result.kind == "limit" else result.name, colours[result.name]))  # fmt: skip
+        if strong:
+            _step_band(axes, result, protocol, colours[result.name])
         if strong and len(errors) > 1:
             title = (
                 f"The error of {result.name} at step {len(errors)} is "
                 f"{ratio(float(errors[-1] / errors[0]))} that at step 1"
             )
-    axes.set_title(title)
+    confidence = percent(protocol.confidence)
+    subtitle = f"Solid: networks. Dashed: baselines. Dotted: limits. Band: {confidence} interval."
+    _title(axes, title, subtitle)
     axes.set_yscale("log")
     axes.set_xlabel("steps ahead")
     axes.set_ylabel(_error_label(protocol))
@@ -359,6 +386,21 @@ def _error_by_step(
     _readable_log(axes)
     label_line_ends(axes, ends, strong=None if best is None else str(best["model"]))
     return figure
+
+
+def _step_band(axes: Axes, result: Result, protocol: Protocol, colour: str) -> None:
+    """Draws the interval of the mean error at each step."""
+    errors = np.asarray(result.errors[protocol.metric], dtype=np.float64)
+    found = [
+        interval(errors[..., h], protocol.spec.block_length, protocol.confidence)
+        for h in range(errors.shape[-1])
+    ]
+    low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
+    if np.isfinite(low).all():
+        steps = np.arange(1, len(found) + 1)
+        # A log axis has no room for an interval that reaches to 0.
+        low = np.maximum(low, errors.mean(axis=(0, 1)) / 10)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _forecasts(
@@ -400,8 +442,8 @@ def _forecasts(
         axes.set_xlabel("steps from the last observation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(_forecast_title(forecasts, best, inside), x=0.01, ha="left", fontsize=12,
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(_forecast_title(forecasts, best, inside, protocol), x=0.01, ha="left", fontsize=12,
                     fontweight="bold")  # fmt: skip
     return figure
 
@@ -411,10 +453,11 @@ def _band(protocol: Protocol) -> str:
 
 
 def _forecast_title(
-    forecasts: Forecasts, best: pd.Series | None, inside: NDArray[np.bool_]
+    forecasts: Forecasts, best: pd.Series | None, inside: NDArray[np.bool_], protocol: Protocol
 ) -> str:
     name = "The forecast" if best is None else f"{best['model']}"
     if not inside.any():
         return f"{name}: too little calibration data for an interval"
     covered = (forecasts.truth >= forecasts.low) & (forecasts.truth <= forecasts.high)
-    return f"{name}: {int(covered[inside].sum())} of {int(inside.sum())} values lie in the interval"
+    hits, shown = int(covered[inside].sum()), int(inside.sum())
+    return f"{name}: {hits} of the {shown} values lie in their {_band(protocol)}"

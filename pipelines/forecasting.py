@@ -5,6 +5,7 @@ K target channels.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -47,6 +48,20 @@ class Forecast(BaseModel):
     low: dict[str, list[float]] | None = None
     high: dict[str, list[float]] | None = None
     coverage: float | None = None
+
+
+def unscaled(spec: SeriesSpec, values: Tensor) -> Tensor:
+    """Undoes the scaling of all channels, where ``spec.to_original`` does of the targets.
+
+    Args:
+        spec: The specification by which they were scaled.
+        values: (..., C), scaled.
+
+    Returns:
+        (..., C) in original units, float64.
+    """
+    every = replace(spec, target_channels=list(range(len(spec.channels))), known_channels=[])
+    return every.to_original(values.double())
 
 
 def minimum_history(model: Forecaster | Baseline) -> int:
@@ -153,8 +168,8 @@ def _columns(given: Mapping[str, Sequence[float]], names: Sequence[str], field: 
     if len(wrong):
         column, step = wrong[0].tolist()
         raise UserError(
-            f"{field}: value {step + 1} of column {names[column]!r} is {float(values[column, step])}"
-            ": give finite numbers only"
+            f"{field}: value {step + 1} of column {names[column]!r} is "
+            f"{float(values[column, step])}: give finite numbers only"
         )
     return values.T
 

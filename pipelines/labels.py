@@ -1,6 +1,8 @@
 """Labels beside the points and lines of a figure, moved apart until none covers another."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,9 +16,28 @@ _RADII = (9, 15, 23, 33, 45, 60, 78)
 _ANGLES = tuple(np.deg2rad(angle) for angle in range(0, 360, 30))
 
 
-def label_points(
-    axes: Axes, points: Sequence[tuple[float, float, str, str]], bold: Sequence[bool] | None = None
-) -> None:
+@dataclass(frozen=True)
+class LabelledPoint:
+    """A point of a scatter plot.
+
+    Attributes:
+        x: Where it is.
+        y: Where it is.
+        text: Of its label.
+        colour: Of its label.
+        bar: Ends of its error bar, which labels keep clear of too.
+        bold: Whether its label is bold.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    bar: tuple[float, float]
+    bold: bool = False
+
+
+def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
     """Writes a label beside each point of a scatter plot.
 
     Each label takes the nearest place at which it covers no marker and no other label; a thin line
@@ -24,8 +45,7 @@ def label_points(
 
     Args:
         axes: Where the points are.
-        points: x, y, text and colour of each.
-        bold: Which labels are bold.
+        points: What to label.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -34,31 +54,36 @@ def label_points(
     renderer = canvas.get_renderer()
     pixels = figure.dpi / 72
     frame = axes.get_window_extent(renderer)
-    spots = axes.transData.transform([(x, y) for x, y, _, _ in points])
-    # Markers keep others' labels away; the chosen one's ring is a little larger.
+    spots = axes.transData.transform([(point.x, point.y) for point in points])
+    bars = [axes.transData.transform([(p.x, p.bar[0]), (p.x, p.bar[1])])[:, 1] for p in points]
     taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
+    taken += [
+        Bbox.from_extents(x - 2, low, x + 2, high)
+        for (x, _), (low, high) in zip(spots, bars, strict=True)
+    ]
     crowding = [sum(np.hypot(*(spot - other)) < 80 * pixels for other in spots) for spot in spots]
     # The least crowded choose last: they find a place anywhere.
     for i in sorted(range(len(points)), key=lambda i: -crowding[i]):
-        _, _, text, colour = points[i]
-        weight = "bold" if bold is not None and bold[i] else "normal"
-        label = axes.annotate(
-            text, points[i][:2], xytext=(0, 0), textcoords="offset points", color=colour,
-            fontsize=POINT_SIZE, fontweight=weight, annotation_clip=False,
-        )  # fmt: skip
+        point = points[i]
+        style: dict[str, Any] = {
+            "color": point.colour,
+            "fontsize": POINT_SIZE,
+            "fontweight": "bold" if point.bold else "normal",
+            "textcoords": "offset points",
+            "annotation_clip": False,
+        }
+        label = axes.annotate(point.text, (point.x, point.y), xytext=(0, 0), **style)
         size = label.get_window_extent(renderer)
         (dx, dy), box = _place(spots[i], size.width, size.height, taken, frame, pixels)
         taken.append(box)
         label.remove()
         far = np.hypot(dx, dy) > 16
-        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7,
+        arrow = {"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "alpha": 0.7,
                  "shrinkA": 0, "shrinkB": 3}  # fmt: skip
         centre = ((box.x0 + box.x1) / 2 - spots[i][0], (box.y0 + box.y1) / 2 - spots[i][1])
         axes.annotate(
-            text, points[i][:2], xytext=(centre[0] / pixels, centre[1] / pixels),
-            textcoords="offset points", ha="center", va="center", color=colour,
-            fontsize=POINT_SIZE, fontweight=weight, annotation_clip=False,
-            arrowprops=arrow if far else None,
+            point.text, (point.x, point.y), xytext=(centre[0] / pixels, centre[1] / pixels),
+            ha="center", va="center", arrowprops=arrow if far else None, **style,
         )  # fmt: skip
 
 

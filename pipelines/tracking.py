@@ -1,5 +1,6 @@
 """Everything that knows MLflow: where runs live, how they start, what they hold, how they end."""
 
+import logging
 import os
 import subprocess
 import tempfile
@@ -56,6 +57,9 @@ def client(uri: str | None = None) -> MlflowClient:
             f"MLFLOW_TRACKING_URI is {uri!r}, a folder, which MLflow no longer supports; write "
             "sqlite:///path/to/mlflow.db or the address of a server."
         )
+    # The news of a new database's tables are none to the user.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Loading a model by models:/ and flushing go through the module's own state.
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -86,7 +90,7 @@ def experiment_id(store: MlflowClient, name: str) -> str:
 
 
 def git_commit() -> str | None:
-    """Returns the commit of the checkout, with ``-dirty`` where it has changes; None without git."""
+    """Returns the checkout's commit, with ``-dirty`` where it has changes; None without git."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

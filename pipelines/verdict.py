@@ -166,7 +166,8 @@ def _test_order(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> l
         text += f", and {plural(len(ahead), 'model')} in all are ahead of {best['model']}"
     if math.isfinite(first["p_value"]):
         beyond = not first["indistinguishable"]
-        text += f". This difference is {'beyond' if beyond else 'within'} chance (p{_equals(first['p_value'])})"
+        where = "beyond" if beyond else "within"
+        text += f". This difference is {where} chance (p{_equals(first['p_value'])})"
     text += ". The choice stays with validation: a choice made on test would flatter itself."
     return [text]
 

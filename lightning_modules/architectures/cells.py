@@ -1,17 +1,18 @@
 """What all recurrent architectures share: layers in a stack, and the frame of a layer of ours.
 
-A layer of ours (layer normalisation, peepholes) hoists its input projection out of time as one
-matrix product, and runs its recurrence in an `autograd.Function` that holds the two loops over
-time, forward and backward. Left to autograd, a step of a peephole LSTM records eleven operations
-and replays as many; worked out by hand, everything that does not depend on the running gradient is
-computed for all steps at once, five operations remain in the loop, and the gradient of the weights
-is one product at the end: 5 times faster on a CPU for 20 units.
+A layer of ours hoists its input projection out of time as one matrix product, and then makes one
+step after another. The layers with layer normalisation leave the gradient of their steps to
+autograd. Where it pays, a layer replaces the loop by an `autograd.Function` with the gradient worked
+out by hand: whatever does not depend on the running gradient is computed for all steps at once, few
+operations remain in the loop, and the gradient of the weights is one product at the end. Forward
+and backward of a peephole layer of 20 units (50 steps, batch 32, one CPU thread) then take 2.8 ms
+instead of 6.9. For layer normalisation it gained nothing (RNN) or a fifth (LSTM), and was left out.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 
 import torch
@@ -141,7 +142,7 @@ class RecurrentLayer(nn.Module, ABC):
             Outputs (B, T, H), of which those in the padding mean nothing, and the state at the true
             end of each sequence.
         """
-        # The loop writes into preallocated tensors of one type, which autocast would mix.
+        # Autocast would lower single operations of the loop, which must agree in their type.
         with torch.autocast(x.device.type, enabled=False):
             histories = self.recur(x.to(self.weight_input.dtype), state)
         ends = tuple(
@@ -149,6 +150,35 @@ class RecurrentLayer(nn.Module, ABC):
             for history, start in zip(histories, state, strict=True)
         )
         return histories[0], ends
+
+
+class SteppedLayer(RecurrentLayer):
+    """A recurrent layer that is given by its projection and its step: the one shared loop."""
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """Computes what does not depend on the state: (T, B, F) to (T, B, G * H)."""
+
+    @abstractmethod
+    def make_step(self, hidden: Tensor) -> Callable[..., tuple[Tensor, ...]]:
+        """Returns the function from one step to the next.
+
+        Args:
+            hidden: the output before the first step (B, H).
+
+        Returns:
+            A function of what `project` returned for a step (B, G * H), and of the tensors of the
+            state; it returns the tensors of the next state, the output first.
+        """
+
+    def recur(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        """Makes one step after another; see `RecurrentLayer.recur`."""
+        step = self.make_step(state[0])
+        states = []
+        for projected in self.project(x.transpose(0, 1)).unbind():
+            state = step(projected, *state)
+            states.append(state)
+        return tuple(torch.stack(history, dim=1) for history in zip(*states, strict=True))
 
 
 class VariationalDropout(nn.Dropout):

@@ -208,7 +208,7 @@ class GRULayer(NativeLayer):
 
 
 class _GRULoop(torch.autograd.Function):
-    """The loop over time and its gradient, worked out by hand; tensors are (T, G, H, B).
+    """The loop over time and its gradient, worked out by hand; tensors are (T, G * H, B).
 
     r = sigmoid(projected_r + sums_r), z = sigmoid(projected_z + sums_z),
     n = tanh(projected_n + r . sums_n), h[t] = (1 - z) . n + z . h[t-1], sums = U h[t-1] + bias.
@@ -217,22 +217,21 @@ class _GRULoop(torch.autograd.Function):
     @staticmethod
     def forward(ctx, projected, hidden, weight, bias):  # type: ignore[no-untyped-def]
         """Returns h after every step, (T, H, B)."""
-        steps, (size, batch) = len(projected), hidden.shape
-        gates = projected.new_empty(steps, 3, size, batch)
-        sums = projected.new_empty(steps, size, batch)
-        outputs = torch.empty_like(sums)
+        size, batch = hidden.shape
+        sums, gates = torch.empty_like(projected), torch.empty_like(projected)
+        outputs = projected.new_empty(len(projected), size, batch)
         ctx.save_for_backward(hidden, weight, gates, sums, outputs)
-        projected_rz, projected_n = projected.split((2 * size, size), dim=1)
         bias = bias.expand(-1, batch).contiguous()
+        split = (2 * size, size)
         loop = zip(
-            projected_rz, projected_n, gates[:, :2].flatten(1, 2), *gates.unbind(1), sums, outputs,
+            *projected.split(split, dim=1), sums, *sums.split(split, dim=1),
+            *gates.split(split, dim=1), gates[:, :size], gates[:, size : 2 * size], outputs,
             strict=True,
         )  # fmt: skip
-        for sum_rz, sum_n, r_and_z, r, z, n, recurrent_n, h in loop:
-            recurrent = torch.addmm(bias, weight, hidden)
-            torch.add(sum_rz, recurrent[: 2 * size], out=r_and_z).sigmoid_()
-            recurrent_n.copy_(recurrent[2 * size :])
-            torch.addcmul(sum_n, r, recurrent_n, out=n).tanh_()
+        for projected_rz, projected_n, sums_t, sums_rz, sums_n, r_and_z, n, r, z, h in loop:
+            torch.addmm(bias, weight, hidden, out=sums_t)
+            torch.add(projected_rz, sums_rz, out=r_and_z).sigmoid_()
+            torch.addcmul(projected_n, r, sums_n, out=n).tanh_()
             hidden = torch.lerp(n, hidden, z, out=h)
         return outputs
 
@@ -241,9 +240,9 @@ class _GRULoop(torch.autograd.Function):
     def backward(ctx, grad_outputs):  # type: ignore[no-untyped-def]
         """Runs back through time: all gradients of a step are multiples of that of h[t]."""
         hidden, weight, gates, sums, outputs = ctx.saved_tensors
-        r, z, n = gates.unbind(1)
+        r, z, n = gates.chunk(3, dim=1)
         to_n = (1 - z) * (1 - n * n)
-        to_r = to_n * sums * r * (1 - r)
+        to_r = to_n * sums[:, -len(hidden) :] * r * (1 - r)
         before = previous(outputs, hidden)
         to_sums = torch.stack([to_r, (before - n) * z * (1 - z), to_n * r], dim=1)
         grad_sums = torch.empty_like(to_sums)

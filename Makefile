@@ -1,0 +1,56 @@
+# Everything a person runs; 'make help' lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+TASK ?= series
+CONFIG ?= pipelines/configs/$(TASK)/compare.yaml
+MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlruns/mlflow.db
+export MLFLOW_TRACKING_URI
+PORT ?= 5000
+SERVE_PORT ?= 5001
+
+.DEFAULT_GOAL := help
+.PHONY: help compare reference ui serve test test-fast lint clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Unroll needs Python 3.11 or newer; say which with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+mlruns:
+	@mkdir -p mlruns
+
+compare: .venv/.installed | mlruns ## Compare every architecture on the embedded data (ARGS='--data.horizon 5 ...')
+	$(BIN)/python -m pipelines.compare --config $(CONFIG) $(ARGS)
+
+reference: .venv/.installed | mlruns ## The reference table: as compare, longer (about half an hour)
+	$(BIN)/python -m pipelines.compare --config pipelines/configs/series/compare_reference.yaml $(ARGS)
+
+ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at http://127.0.0.1:5000 (PORT=...)
+	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+
+serve: .venv/.installed ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
+	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
+
+lint: .venv/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-fast: .venv/.installed-dev ## Unit tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test: lint ## Everything that CI runs: lint, types, unit and end-to-end tests
+	$(BIN)/python -m pytest
+
+clean: ## Remove caches and the virtual environment (never mlruns)
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,197 @@
+"""Into MLflow and back: a saved model becomes one that MLflow can serve, and is found again.
+
+A logged model brings along the Python files of Unroll that it was made with.
+"""
+
+import importlib.metadata
+import logging
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import torch
+from mlflow.entities import LoggedModel
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.tracking import MlflowClient
+
+from data_modules.errors import UserError
+from lightning_modules.saving import CONFIG, WEIGHTS, load_model
+from pipelines import tracking
+from pipelines.forecasting import Request, minimum_history, unscaled
+
+#: The file that MLflow runs to load the model.
+SERVING_CODE = Path(__file__).resolve().with_name("serving.py")
+#: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
+MODEL_ARTIFACT = "model"
+#: What the served code imports; the versions installed are pinned.
+REQUIREMENTS = (
+    "lightning",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "torch",
+    "torchmetrics",
+)
+#: What is copied into a logged model.
+PACKAGES = ("data_modules", "lightning_modules", "pipelines")
+
+
+def log_forecaster(store: MlflowClient, run_id: str, folder: Path, name: str) -> str:
+    """Logs a saved model to its run, in the form in which MLflow serves it.
+
+    Args:
+        store: Tracking store, from :func:`pipelines.tracking.client`.
+        run_id: The run that made the model; its status stays as it is.
+        folder: From :func:`lightning_modules.saving.save_model`.
+        name: Name of the logged model; characters that MLflow refuses are replaced.
+
+    Returns:
+        The logged model's id: ``models:/<id>`` loads it.
+
+    Raises:
+        ValueError: If the folder holds no saved model.
+    """
+    example = _example(folder)
+    logged = store.create_logged_model(
+        # Model.log alone would take the default experiment, whatever the run's.
+        store.get_run(run_id).info.experiment_id,
+        name="".join("_" if c in "/:.%\"'" else c for c in name),
+        source_run_id=run_id,
+    )
+    with _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as code:
+        Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=logged.model_id,
+            python_model=str(SERVING_CODE),
+            artifacts={MODEL_ARTIFACT: str(folder)},
+            code_paths=_copy_packages(Path(code)),
+            input_example=[request.model_dump(exclude_none=True) for request in example],
+            pip_requirements=[f"{each}=={_release(each)}" for each in REQUIREMENTS],
+        )
+    return str(logged.model_id)
+
+
+def logged_forecaster(store: MlflowClient, run_id: str) -> str | None:
+    """Returns the id of the model that :func:`log_forecaster` has logged to a run, if any."""
+    run = store.get_run(run_id)
+    query = f"source_run_id = '{run_id}'"
+    found: list[LoggedModel] = store.search_logged_models(
+        [run.info.experiment_id], query, order_by=[{"field_name": "creation_time"}]
+    )
+    ready = [model.model_id for model in found if str(model.status) == "READY"]
+    return ready[0] if ready else None
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """Finds the weights and JSON of a model, and copies them here where they lie elsewhere.
+
+    Args:
+        uri: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>``, or a
+            local folder.
+        folder: Where a copy goes.
+
+    Returns:
+        A folder for :func:`lightning_modules.saving.load_model`.
+
+    Raises:
+        UserError: If there is no such model; says what there is.
+    """
+    local = Path(uri).expanduser()
+    if ":/" in uri:
+        store = tracking.client()
+        run_id = uri.removeprefix("runs:/").strip("/")
+        whole_run = uri.startswith("runs:/") and "/" not in run_id
+        address = f"runs:/{run_id}/{MODEL_ARTIFACT}" if whole_run else uri
+        try:
+            local = Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=address, dst_path=str(folder), tracking_uri=store.tracking_uri
+                )
+            )
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{uri} cannot be read: {error}. {_registered(store)}") from error
+    places = [local, local / MODEL_ARTIFACT, local / "artifacts" / MODEL_ARTIFACT]
+    for place in places:
+        if (place / CONFIG).is_file():
+            return place
+    raise UserError(
+        f"{uri} holds no model of Unroll's: give models:/<name>@champion, runs:/<run id>, or a "
+        f"folder with {WEIGHTS} and {CONFIG}"
+    )
+
+
+def _registered(store: MlflowClient) -> str:
+    """Tells which models there are to choose from."""
+    found = store.search_registered_models(max_results=20)
+    names = [f"{model.name} ({', '.join(model.aliases)})" for model in found]
+    if not names:
+        return (
+            f"{store.tracking_uri} has no registered model yet: register one with "
+            "python -m pipelines.register --comparison latest"
+        )
+    return f"Registered are: {'; '.join(names)}"
+
+
+def _example(folder: Path) -> list[Request]:
+    """Returns two histories of unequal length, at the level of the training data."""
+    model = load_model(folder)
+    spec = model.spec
+    level = unscaled(spec, torch.zeros(len(spec.channels)))
+    values = dict(zip(spec.channels, level.tolist(), strict=True))
+    names = [spec.channels[i] for i in spec.known_channels]
+    known = {name: [values[name]] * spec.horizon for name in names}
+    longest = spec.window + 1
+    return [
+        Request(
+            history={name: [value] * steps for name, value in values.items()},
+            known_future=known or None,
+        )
+        for steps in (max(minimum_history(model), spec.window // 2), longest)
+    ]
+
+
+def _release(distribution: str) -> str:
+    """Returns the installed version without its build, such as ``+cpu``, which no index has."""
+    return importlib.metadata.version(distribution).partition("+")[0]
+
+
+def _copy_packages(folder: Path) -> list[str]:
+    """Copies the Python files of Unroll's packages, and nothing that lies beside them."""
+    for name in PACKAGES:
+        source = Path(str(sys.modules[name].__file__)).parent
+        for file in source.rglob("*.py"):
+            target = folder / name / file.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    return [str(folder / name) for name in PACKAGES]
+
+
+@contextmanager
+def _unchanged_import_path() -> Iterator[None]:
+    """Takes back what MLflow does to ``sys.path`` when it tries out the model."""
+    path = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves MLflow's own progress messages out of ours; warnings stay."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,382 @@
+"""The report of a comparison: one HTML file that needs nothing but itself.
+
+The figures are inline SVG, the table sorts with a few lines of inline JavaScript, and every name
+that came from outside is escaped.
+"""
+
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from pipelines.figures import Forecasts, figures
+from pipelines.formatting import (
+    METRIC_NAMES,
+    MISSING,
+    count,
+    enumeration,
+    number,
+    p_value,
+    percent,
+    plural,
+    ratio,
+)
+from pipelines.leaderboard import METRICS, Protocol
+
+__all__ = ["Forecasts", "figures", "report_html"]
+
+CAPTIONS = {
+    "error_vs_parameters": "Test error against size. Further down is better, further left is "
+    "smaller. Circles are networks, squares are baselines, bars are intervals of the mean error.",
+    "error_vs_time": "Test error against the time to train one seed, and against the time to "
+    "forecast one step of one series. Timings are of this machine, with other trials beside them.",
+    "learning_curves": "Validation error during training, mean and range over the seeds.",
+    "error_by_step": "Test error of each step of the horizon, mean over seeds and test windows; "
+    "the band is the interval of the chosen model.",
+    "forecasts": "Forecasts of the chosen model on test windows: the one with the least error, "
+    "the median one and the worst.",
+}
+
+CSS = """
+:root { color-scheme: light; --ink: #1f2328; --quiet: #5b616b; --line: #e2e5ea; --good: #0b6b3a; }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: #fff; margin: 0 auto;
+  max-width: 1180px; padding: 1.5rem clamp(0.8rem, 3vw, 2.5rem) 4rem; overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 0.6rem; }
+p, li { max-width: 75ch; } li { margin: 0.3rem 0; }
+.quiet, figcaption { color: var(--quiet); font-size: 0.9rem; }
+.note { border-left: 4px solid #d97706; background: #fff7e8; padding: 0.6rem 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.86rem; }
+th, td { padding: 0.32rem 0.55rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th button { font: inherit; font-weight: 600; border: 0; background: none; padding: 0;
+  cursor: pointer; color: inherit; }
+th[aria-sort=ascending] button::after { content: " ▲"; }
+th[aria-sort=descending] button::after { content: " ▼"; }
+tr.chosen td { background: #e9f7ef; font-weight: 600; }
+tr.limit td { color: var(--quiet); font-style: italic; }
+.mark { display: inline-block; width: 1.2em; color: var(--good); font-style: normal; }
+.kind { color: var(--quiet); font-size: 0.78rem; font-weight: 400; }
+.plot { position: relative; min-width: 9rem; padding: 0 0.6rem; }
+.plot div { position: relative; height: 1.2rem; }
+.plot i, .plot b { position: absolute; }
+.plot i { top: 0.55rem; height: 0.15rem; min-width: 1px; background: #7aa2f7; }
+.plot b { top: 0.38rem; width: 0.5rem; height: 0.5rem; margin-left: -0.25rem; border-radius: 50%;
+  background: #2563eb; }
+tr.chosen .plot b { background: var(--good); } tr.limit .plot b { background: #111827; }
+figure { margin: 1.4rem 0 2rem; } figure svg { width: 100%; min-width: 620px; height: auto; }
+figcaption { max-width: 75ch; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
+dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
+@media print { .scroll { overflow: visible; } }
+"""
+
+JAVASCRIPT = """
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = row => row.cells[column].dataset.value;
+    const order = (a, b) => column ? a - b : a.localeCompare(b);
+    const rows = [...body.rows].sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (x === "" || y === "") return (x === "") - (y === "");
+      return up ? order(x, y) : order(y, x);
+    });
+    body.append(...rows);
+  }));
+}
+"""
+
+
+def report_html(
+    table: pd.DataFrame,
+    verdict: Sequence[str],
+    figures: Mapping[str, Figure],
+    protocol: Protocol,
+) -> str:
+    """Writes the report of a comparison.
+
+    Args:
+        table: From :func:`pipelines.leaderboard.leaderboard`.
+        verdict: Sentences from :func:`pipelines.leaderboard.verdict`.
+        figures: From :func:`pipelines.figures.figures`, shown in their order.
+        protocol: What the models have in common.
+
+    Returns:
+        A whole HTML document with no reference to anything outside of it.
+    """
+    title = escape(protocol.title)
+    short = (
+        '<p class="note">This is a short run. Trained longer, the models may rank differently.</p>'
+        if protocol.short
+        else ""
+    )
+    pictures = "\n".join(_figure(name, figure) for name, figure in figures.items())
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p class="quiet">{escape(_summary(table, protocol))}</p>
+{short}
+<h2>Verdict</h2>
+{_list(verdict)}
+<h2>Leaderboard</h2>
+{_table(table, protocol)}
+<h2>Pictures</h2>
+{pictures or "<p>There are none.</p>"}
+<h2>How the models were compared</h2>
+{_list(_protocol(protocol))}
+<h2>How to read the intervals</h2>
+{_list(_reading(table, protocol))}
+<h2>Data</h2>
+{_data(protocol)}
+{_missing(protocol)}
+<script>{JAVASCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def _summary(table: pd.DataFrame, protocol: Protocol) -> str:
+    spec = protocol.spec
+    networks = int((table["kind"] == "network").sum())
+    baselines = int((table["kind"] == "baseline").sum())
+    return (
+        f"{plural(networks, 'network')} and {plural(baselines, 'baseline')} forecast "
+        f"{plural(spec.horizon, 'step')} of "
+        f"{enumeration([spec.channels[k] for k in spec.target_channels], limit=5)} from "
+        f"{plural(spec.window, 'step')} of history. Metric: {METRIC_NAMES[protocol.metric]} "
+        f"({protocol.metric.upper()}), {_units(protocol)}."
+    )
+
+
+def _units(protocol: Protocol) -> str:
+    scaled = protocol.spec.metric_units == "scaled"
+    return "in units of the scaled series" if scaled else "in the units of the data"
+
+
+def _list(sentences: Sequence[str]) -> str:
+    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>\n{items}\n</ul>"
+
+
+def _columns(table: pd.DataFrame, protocol: Protocol) -> list[tuple[str, str, Any]]:
+    """Returns column, heading and format of what the table shows beside model and plot."""
+    metric = protocol.metric
+    other = METRICS[1 - METRICS.index(metric)]
+
+    def short(value: float) -> str:
+        return number(value) if value < 99.5 else count(value)
+
+    columns: list[tuple[str, str, Any]] = [
+        (f"test_{metric}_last_step", "last step", number),
+        (f"test_{other}", f"test {other.upper()}", number),
+        (f"validation_{metric}", f"validation {metric.upper()}", number),
+        ("p_value", "p (Holm)", p_value),
+        ("relative_to_floor", "of noise floor", ratio),
+        ("parameters", "parameters", count),
+        ("train_seconds", "training (s)", short),
+        ("inference_us_per_step", "µs per step", short),
+        ("learning_rate", "learning rate", lambda value: f"{value:g}"),
+        ("conformal_coverage", "conformal coverage", lambda value: f"{100 * value:.1f}%"),
+        ("conformal_width", "conformal width", number),
+        ("mc_coverage", "MC coverage", lambda value: f"{100 * value:.1f}%"),
+        ("mc_width", "MC width", number),
+        ("seeds", "seeds", count),
+    ]
+    return [column for column in columns if table[column[0]].notna().any()]
+
+
+def _table(table: pd.DataFrame, protocol: Protocol) -> str:
+    error = f"test_{protocol.metric}"
+    columns = _columns(table, protocol)
+    confidence = percent(protocol.confidence)
+    heads = ["model", f"test {protocol.metric.upper()}", "log scale", f"{confidence} interval"]
+    heads += [heading for _, heading, _ in columns]
+    head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
+    place = _log_scale(table[error])
+    rows = []
+    for _, row in table.iterrows():
+        mean, low, high = (float(row[error + end]) for end in ("", "_low", "_high"))
+        mark = "★" if row["chosen"] else "≈" if row["indistinguishable"] else ""
+        kind = "" if row["kind"] == "network" else f' <span class="kind">{row["kind"]}</span>'
+        name = f'<span class="mark">{mark}</span>{escape(row["model"])}{kind}'
+        span = MISSING
+        if math.isfinite(low):
+            span = f"{number(low, like=mean)} to {number(high, like=mean)}"
+        cells = [
+            f'<td data-value="{escape(row["model"])}">{name}</td>',
+            _cell(mean, number(mean)),
+            _cell(mean, _dot(mean, low, high, place), "plot"),
+            _cell(high - low, span),
+        ]
+        for column, _, write in columns:
+            value = float(row[column])
+            cells.append(_cell(value, write(value) if math.isfinite(value) else MISSING))
+        style = "chosen" if row["chosen"] else row["kind"]
+        rows.append(f'<tr class="{style}">{"".join(cells)}</tr>')
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + '\n</tbody></table></div>\n<p class="quiet">★ chosen on validation. ≈ cannot be told '
+        "apart from it. Click a heading to sort. Limits are bounds, not candidates.</p>"
+    )
+
+
+def _cell(value: float, text: str, style: str = "") -> str:
+    key = f"{value:.10g}" if math.isfinite(value) else ""
+    attribute = f' class="{style}"' if style else ""
+    return f'<td{attribute} data-value="{key}">{text}</td>'
+
+
+def _log_scale(values: pd.Series) -> Any:
+    positive = [value for value in values if 0 < value < math.inf]
+    low, high = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 0.0)
+
+    def place(value: float) -> float:
+        share = (math.log(value) - low) / (high - low) if high > low else 0.5
+        return 100 * min(max(share, 0.0), 1.0)
+
+    return place
+
+
+def _dot(mean: float, low: float, high: float, place: Any) -> str:
+    """Draws an error as a dot on a log scale, on a line as long as its interval."""
+    if not 0 < mean < math.inf:
+        return ""
+    line = ""
+    if 0 < low < high < math.inf:
+        start, end = place(low), place(high)
+        line = f'<i style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
+    return f'<div>{line}<b style="left:{place(mean):.2f}%"></b></div>'
+
+
+def _figure(name: str, figure: Figure) -> str:
+    caption = CAPTIONS.get(name, name.replace("_", " "))
+    return (
+        f'<figure id="{escape(name)}"><div class="scroll">{_svg(figure, name, caption)}</div>\n'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    """Returns a figure as an SVG element without metadata, prologue or comments."""
+    file = io.StringIO()
+    # Clip paths of several figures in one document must not share their ids.
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2)
+    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip()
+
+
+def _protocol(protocol: Protocol) -> list[str]:
+    rates = enumeration([f"{rate:g}" for rate in protocol.learning_rates])
+    tried = len(protocol.learning_rates)
+    return [
+        "All models saw the same split of the data, identified by its digest below.",
+        f"Each network was trained with {plural(protocol.seeds, 'seed')} for "
+        f"{plural(protocol.optimizer_steps, 'optimizer step')} at most. "
+        + (
+            f"Its learning rate is the best on validation of {tried}: {rates}."
+            if tried > 1
+            else f"The learning rate was {rates or 'left as configured'}."
+        ),
+        "Time is reported, not equalised.",
+        "Everything is chosen on the validation part: when training stops, the learning rate, and "
+        "the winner. The test part was evaluated once, at the end, for all, and is only reported.",
+        "Baselines are in the same table. The oracle and the noise floor are limits: they are "
+        "shown, but are never the winner and take part in no test.",
+    ]
+
+
+def _reading(table: pd.DataFrame, protocol: Protocol) -> list[str]:
+    confidence, block = percent(protocol.confidence), protocol.spec.block_length
+    lines = [
+        f"The interval beside each mean error holds with {confidence} confidence the mean that "
+        "many more seeds and test windows would give. A baseline has no seeds, so its interval is "
+        "over test windows alone.",
+        "Two intervals that overlap do not show that two models are equal, for hard windows are "
+        "hard for both. The p value compares each model with the chosen one on the same windows: "
+        "squared errors (or absolute ones, where that is the metric) are averaged over the horizon "
+        "within each window, then paired by window.",
+        "The p values are corrected for their number by Holm's procedure: the risk that even one "
+        f"of the differences called real is chance is at most {percent(1 - protocol.confidence)}. "
+        f"A p value of {1 - protocol.confidence:.2g} or more means: cannot be told apart, which is "
+        "not the same as equal.",
+    ]
+    if block > 1:
+        lines.append(
+            f"Neighbouring test windows overlap and err alike over {plural(block, 'window')}; "
+            "intervals and tests allow for it by a block bootstrap."
+        )
+    if protocol.seeds == 1:
+        lines.append("There is one seed: what another seed would change is in no interval.")
+    if table[["conformal_coverage", "mc_coverage"]].notna().any(axis=None):
+        lines.append(
+            "Prediction intervals are another matter: they are about single values to come. They "
+            f"should cover {percent(protocol.nominal_coverage)} of them; the table says what they "
+            "did cover on test. Conformal intervals come from a calibration part of their own; MC "
+            "dropout intervals tell only how unsure the network is of itself, not the noise."
+        )
+    return lines
+
+
+def _data(protocol: Protocol) -> str:
+    data = dict(protocol.data)
+    windows = data.pop("windows", {})
+    digest = str(data.pop("digest", "") or protocol.spec.digest)
+    items = {"digest": digest} | {f"{part} windows": count(n) for part, n in windows.items()}
+    items |= {str(name).replace("_", " "): _plain(value) for name, value in data.items()}
+    rows = "\n".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items.items()
+    )
+    return f"<dl>\n{rows}\n</dl>"
+
+
+def _plain(value: Any) -> str:
+    """Writes a value of the data's description for people."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int | float):
+        return count(value) if float(value).is_integer() else number(value)
+    if isinstance(value, list | tuple):
+        if len(value) > 1 and all(item == value[0] for item in value):
+            return f"{_plain(value[0])} ({len(value)} times)"
+        return ", ".join(_plain(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items()) or "none"
+    return json.dumps(value, default=str)
+
+
+def _missing(protocol: Protocol) -> str:
+    parts = []
+    if protocol.failures:
+        parts.append(f"<h2>Trials that failed</h2>\n{_list(protocol.failures)}")
+    if protocol.left_out:
+        parts.append(f"<h2>Left out</h2>\n{_list(protocol.left_out)}")
+    return "\n".join(parts)
+
