@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.specification import SeriesSpec
+from lightning_modules.uncertainty import ConformalIntervals
 
 if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
@@ -18,24 +19,29 @@ if TYPE_CHECKING:
 _BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
 
 
-class Baseline(nn.Module):
+class Baseline(ConformalIntervals):
     """Base of the classical forecasters.
 
     Attributes:
-        spec: The specification of the data.
         fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
     """
 
     fitted: Tensor
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
         """Keeps the specification.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
+
+        Raises:
+            ValueError: The nominal coverage is no share.
         """
         super().__init__()
         self.spec = SeriesSpec.from_dict(spec)
+        self.coverage = coverage
+        self.add_conformal_margin()
         self.register_buffer("fitted", torch.tensor(False))
 
     @classmethod
@@ -44,7 +50,7 @@ class Baseline(nn.Module):
         return True
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """Fewest steps of history from which the fitted forecaster can forecast."""
         return 1
 
@@ -99,9 +105,9 @@ class Baseline(nn.Module):
                 f"{name} expects a history of shape (windows, steps, {channels}), "
                 f"not {tuple(history.shape)}"
             )
-        if history.shape[1] < self.needed_history:
+        if history.shape[1] < self.minimum_history:
             raise ValueError(
-                f"{name} needs {self.needed_history} steps of history, not {history.shape[1]}"
+                f"{name} needs {self.minimum_history} steps of history, not {history.shape[1]}"
             )
         return self._forecast(history, known_future)
 
@@ -119,7 +125,7 @@ class Baseline(nn.Module):
         """Returns the mean squared error of ``_forecast`` on the validation part."""
         total, count = 0.0, 0
         for values in window_batches(data.parts["validation"].values):
-            history, known_future, future = split_window(self.spec, values)
+            history, known_future, future = self.spec.split(values)
             forecast = self._forecast(history, known_future)
             total += float(squared_errors(self.spec, forecast, future).sum())
             count += future.numel()
@@ -130,13 +136,6 @@ def window_batches(windows: Tensor) -> Iterator[Tensor]:
     """Cuts windows (N, W + H, C) into batches of bounded size."""
     size = max(1, _BATCH_VALUES // max(1, windows[:1].numel()))
     yield from windows.split(size)
-
-
-def split_window(spec: SeriesSpec, values: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Returns history (B, W, C), known future (B, H, C_known) or None, and targets (B, H, K)."""
-    future = values[:, spec.window :]
-    known = future[..., spec.known_channels] if spec.known_channels else None
-    return values[:, : spec.window], known, future[..., spec.target_channels]
 
 
 def squared_errors(spec: SeriesSpec, forecast: Tensor, future: Tensor) -> Tensor:

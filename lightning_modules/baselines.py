@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.specification import SeriesSpec
-from lightning_modules.baseline import Baseline, split_window, squared_errors, window_batches
+from lightning_modules.baseline import Baseline, squared_errors, window_batches
 from lightning_modules.linear_baseline import Linear
 from lightning_modules.sine_oracle import SineOracle
 
@@ -43,17 +43,20 @@ class SeasonalNaive(Baseline):
 
     season: Tensor  # () int64
 
-    def __init__(self, spec: dict[str, Any], season_length: int | None = None) -> None:
+    def __init__(
+        self, spec: dict[str, Any], season_length: int | None = None, coverage: float = 0.9
+    ) -> None:
         """Checks the season length.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
             season_length: Steps in a season, if another than the specification's.
 
         Raises:
             ValueError: No season fits into a window.
         """
-        super().__init__(spec)
+        super().__init__(spec, coverage)
         self.season_length = season_length or self.spec.season_length
         _check_season(self.spec, self.season_length)
         self.register_buffer("season", torch.tensor(0))
@@ -64,7 +67,7 @@ class SeasonalNaive(Baseline):
         return data.spec.window >= max(2, data.spec.season_length or 2)
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """One season."""
         return int(self.season)
 
@@ -82,18 +85,21 @@ class MovingAverage(Baseline):
 
     length: Tensor  # () int64
 
-    def __init__(self, spec: dict[str, Any], lengths: list[int] | None = None) -> None:
+    def __init__(
+        self, spec: dict[str, Any], lengths: list[int] | None = None, coverage: float = 0.9
+    ) -> None:
         """Checks the lengths to choose from.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
             lengths: Numbers of values to try; by default 2, 4, 8, ... and W. (The mean of one
                 value is the naive forecast.)
 
         Raises:
             ValueError: There is no length, or one is not between 1 and W.
         """
-        super().__init__(spec)
+        super().__init__(spec, coverage)
         window = self.spec.window
         self.lengths = _doubling(2, window) if lengths is None else list(lengths)
         if not self.lengths or not all(1 <= length <= window for length in self.lengths):
@@ -104,7 +110,7 @@ class MovingAverage(Baseline):
         self.register_buffer("length", torch.tensor(0))
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """As many steps as are averaged."""
         return int(self.length)
 
@@ -140,11 +146,13 @@ class Differencing(Baseline):
         spec: dict[str, Any],
         lags: list[int] | None = None,
         lengths: list[int] | None = None,
+        coverage: float = 0.9,
     ) -> None:
         """Checks the options.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
             lags: Lags at which to difference, one or two, such as [12, 1]. By default chosen
                 among [season, 1], [season] and [1].
             lengths: Numbers of differences to average that are tried, 0 for a forecast of 0; by
@@ -153,7 +161,7 @@ class Differencing(Baseline):
         Raises:
             ValueError: A window is too short for these lags, or a number is out of its range.
         """
-        super().__init__(spec)
+        super().__init__(spec, coverage)
         window = self.spec.window
         if lags is not None and not (
             1 <= len(lags) <= 2 and min(lags) >= 1 and sum(lags) <= window
@@ -172,7 +180,7 @@ class Differencing(Baseline):
         self.register_buffer("length", torch.tensor(0))
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """What differencing uses up, and the differences that are averaged."""
         return int(self.lags.sum() + self.length)
 
@@ -293,7 +301,7 @@ def find_season(data: "SeriesDataModule", trend: bool = False) -> int:
     ahead = torch.arange(spec.horizon)
     totals = torch.zeros(len(lags), dtype=torch.float64)
     for values in window_batches(windows):
-        history, _, future = split_window(spec, values)
+        history, _, future = spec.split(values)
         past = history[..., spec.target_channels]
         for k, lag in enumerate(lags):
             forecast = past[:, spec.window - lag + ahead % lag]

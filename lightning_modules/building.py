@@ -19,7 +19,7 @@ def import_class(class_path: str) -> type:
     module_name, _, class_name = class_path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"class_path {class_path!r} cannot be imported ({error}). Write the whole path, such "
             "as lightning_modules.architectures.LSTM."

@@ -1,8 +1,7 @@
 """Forecasting task: any causal architecture, one step or a horizon ahead."""
 
-import math
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +13,9 @@ from lightning_modules.architectures import State, detach_state
 from lightning_modules.building import build_architecture
 from lightning_modules.optimization import OptimizedModule
 from lightning_modules.uncertainty import (
+    ConformalIntervals,
     active_dropouts,
     check_quantiles,
-    conformal_margin,
     only_dropout_training,
     quantile_loss,
 )
@@ -29,8 +28,10 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "huber": F.huber_loss,
 }
 
+OutputMode = Literal["recursive", "sequence_to_vector", "sequence_to_sequence"]
 
-class Forecaster(OptimizedModule):
+
+class Forecaster(ConformalIntervals, OptimizedModule):
     """Forecasts the next ``horizon`` values of the target channels with any causal architecture.
 
     Args:
@@ -41,8 +42,8 @@ class Forecaster(OptimizedModule):
             ``sequence_to_sequence`` does so too, and learns it from every step.
         loss: Training loss. ``pinball`` forecasts quantiles, with the median as point forecast.
         quantiles: Levels for ``pinball``, ascending, symmetric about 0.5; null for 0.05, 0.5, 0.95.
-        warmup: First steps of a history whose outputs do not count in the loss, because too little
-            has been seen (an AR(p) has its p values only from step p on).
+        warmup: First steps of a fresh history whose outputs do not count in the loss, because too
+            little has been seen (an AR(p) has its p values only from step p on).
         coverage: Nominal coverage of the intervals.
         mc_samples: Passes with dropout on for the Monte Carlo interval (Gal & Ghahramani 2016).
         stateful: Carry the detached state from one training batch to the next: data.stateful,
@@ -55,16 +56,13 @@ class Forecaster(OptimizedModule):
 
     task = "forecasting"
     monitor = "validation_mse"
-    conformal_margin: Tensor
     quantiles: Tensor
 
     def __init__(
         self,
         spec: dict[str, Any],
         architecture: dict[str, Any],
-        output_mode: Literal[
-            "recursive", "sequence_to_vector", "sequence_to_sequence"
-        ] = "sequence_to_sequence",
+        output_mode: OutputMode = "sequence_to_sequence",
         loss: Literal["mse", "mae", "huber", "pinball"] = "mse",
         quantiles: list[float] | None = None,
         warmup: int = 0,
@@ -92,9 +90,7 @@ class Forecaster(OptimizedModule):
             self.steps_out * len(self.targets) * max(1, len(levels)),
         )
         self.register_buffer("quantiles", torch.tensor(levels))
-        # NaN until calibrated: an uncalibrated interval must not pass for a real one.
-        margin = torch.full((self.spec.horizon, len(self.targets)), math.nan)
-        self.register_buffer("conformal_margin", margin)
+        self.add_conformal_margin()
         metrics = {
             "mse": MeanSquaredError(),
             "mae": MeanAbsoluteError(),
@@ -107,10 +103,16 @@ class Forecaster(OptimizedModule):
         """Refuses options that cannot work together, each with what to write instead."""
         name = type(self.architecture).__name__
         window = self.spec.window
+        for option, value, choices in (
+            ("output_mode", self.output_mode, get_args(OutputMode)),
+            ("loss", self.loss, (*LOSSES, "pinball")),
+        ):
+            if value not in choices:
+                raise ValueError(
+                    f"model.{option} is {value!r}: it must be one of {', '.join(choices)}."
+                )
         if levels:
             check_quantiles(levels)
-        if not 0 < self.coverage < 1:
-            raise ValueError(f"model.coverage is {self.coverage}: it must lie between 0 and 1.")
         if not 0 <= self.warmup < window:
             raise ValueError(
                 f"model.warmup is {self.warmup}: it must be 0 or more and less than the window of "
@@ -122,6 +124,12 @@ class Forecaster(OptimizedModule):
             raise ValueError(
                 f"{name} needs {self.minimum_history} steps for its first output, but data.window "
                 f"is {window}; use a larger window."
+            )
+        last = int(self.architecture.output_steps(window)[-1])
+        if self.warmup > last:
+            raise ValueError(
+                f"model.warmup is {self.warmup}, but {name} gives its last output after {last + 1} "
+                f"of the window's {window} steps; use a warmup of at most {last}."
             )
         if not self.recursive:
             return
@@ -182,30 +190,32 @@ class Forecaster(OptimizedModule):
         return LOSSES[self.loss](outputs, targets)
 
     def _outputs_and_targets(
-        self, values: Tensor, state: State | None
+        self, values: Tensor, given_state: State | None
     ) -> tuple[Tensor, Tensor, State]:
         """Runs over a batch's history and pairs every output that counts with its target.
 
         Args:
             values: (B, W + H, C).
-            state: State of the architecture, or None.
+            given_state: State of the architecture, or None for fresh sequences.
 
         Returns:
             Outputs (B, T, steps_out, K[, Q]), targets (B, T, steps_out, K), next state.
         """
         window = self.spec.window
-        features, state = self.architecture(values[:, :window], state)
-        steps = self.architecture.output_steps(window)
+        features, state = self.architecture(values[:, :window], given_state)
+        steps = self.architecture.output_steps(window, given_state)
         if self.output_mode == "sequence_to_vector":
             first = len(steps) - 1
         else:
-            first = int((steps < self.warmup).sum())
+            # A carried state has its warmup behind it.
+            first = int((steps < self.warmup).sum()) if given_state is None else 0
         steps = steps[first:].to(values.device)
         # (B, W, steps_out, C): what follows each step
         ahead = values[:, 1 : window + self.steps_out].unfold(1, self.steps_out, 1).transpose(2, 3)
         if len(steps) < window:
             ahead = ahead[:, steps]
-        targets = ahead if len(self.targets) == values.shape[2] else ahead[..., self.targets]
+        every_channel = self.targets == list(range(values.shape[2]))
+        targets = ahead if every_channel else ahead[..., self.targets]
         known = ahead[..., self.known] if self.known and not self.recursive else None
         return self._head_outputs(features[:, first:], known), targets, state
 
@@ -224,9 +234,7 @@ class Forecaster(OptimizedModule):
     def minimum_history(self) -> int:
         """Steps of history that the architecture needs at least to give an output."""
         return next(
-            steps
-            for steps in range(1, 1_000_000)
-            if len(self.architecture.output_steps(steps)) > 0
+            steps for steps in range(1, 1_000_000) if len(self.architecture.output_steps(steps)) > 0
         )
 
     def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
@@ -240,7 +248,7 @@ class Forecaster(OptimizedModule):
             (B, H, K) scaled: the median for the pinball loss.
 
         Raises:
-            ValueError: If the history is too short, or known inputs are missing.
+            ValueError: If the history is too short, or known inputs are missing or misshapen.
         """
         outputs = self._horizon_outputs(history, known_future)
         return outputs[..., len(self.quantiles) // 2] if self.loss == "pinball" else outputs
@@ -255,9 +263,14 @@ class Forecaster(OptimizedModule):
             )
         known = None
         if self.known:
-            if known_future is None:
+            shape = (len(history), self.spec.horizon, len(self.known))
+            if known_future is None or known_future.shape != shape:
                 names = ", ".join(self.spec.channels[i] for i in self.known)
-                raise ValueError(f"This model needs the future of {names} over the horizon.")
+                given = "nothing" if known_future is None else f"shape {tuple(known_future.shape)}"
+                raise ValueError(
+                    f"This model needs the future of {names} over the horizon, of shape {shape}; "
+                    f"it was given {given}."
+                )
             known = known_future.unsqueeze(1)
         # A strided architecture's last output may lie before the last step: dropping the oldest
         # steps shifts its phase so that the newest one is seen.
@@ -307,42 +320,7 @@ class Forecaster(OptimizedModule):
         tail = (1 - self.coverage) / 2
         return samples.quantile(tail, dim=0), samples.quantile(1 - tail, dim=0)
 
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[SeriesBatch]) -> None:
-        """Fits the conformal margin of each step on a part that neither trained nor stopped it.
-
-        Scores are absolute errors; with quantile outputs those of conformalised quantile regression
-        (Romano, Patterson & Candès 2019).
-
-        Args:
-            batches: Batches of the calibration part.
-        """
-        self.eval()
-        scores = []
-        for batch in batches:
-            history, known, truth = self.spec.split(batch.values)
-            low, _, high = self._uncalibrated_interval(history, known)
-            scores.append(torch.maximum(low - truth, truth - high))
-        self.conformal_margin = conformal_margin(torch.cat(scores), self.coverage)
-
-    @torch.no_grad()
-    def interval(
-        self, history: Tensor, known_future: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Split-conformal interval around the point forecast.
-
-        Args:
-            history: (B, T, C) scaled.
-            known_future: (B, H, C_known) scaled.
-
-        Returns:
-            Low, point and high, each (B, H, K) scaled. NaN bounds mean that the model was never
-            calibrated, infinite ones that the calibration part was too small for the coverage.
-        """
-        low, point, high = self._uncalibrated_interval(history, known_future)
-        return low - self.conformal_margin, point, high + self.conformal_margin
-
-    def _uncalibrated_interval(
+    def uncalibrated_interval(
         self, history: Tensor, known_future: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Outermost quantiles around the point; without quantiles all three are the point."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightning_modules.baseline import Baseline, split_window, window_batches
+from lightning_modules.baseline import Baseline, window_batches
 
 if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
@@ -32,18 +32,21 @@ class Linear(Baseline):
     DEFAULT_RIDGES = (1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     MAXIMUM_INPUTS = 12_000  # normal equations of 1.2 GB
 
-    def __init__(self, spec: dict[str, Any], ridges: list[float] | None = None) -> None:
+    def __init__(
+        self, spec: dict[str, Any], ridges: list[float] | None = None, coverage: float = 0.9
+    ) -> None:
         """Makes room for the weights.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
             ridges: Strengths of the penalty to choose from on validation, in units of the mean
                 variance of an input; by default from 1e-12, which is as good as none, to 1.
 
         Raises:
             ValueError: There are too many inputs, or a strength is not above 0.
         """
-        super().__init__(spec)
+        super().__init__(spec, coverage)
         self.ridges = list(self.DEFAULT_RIDGES if ridges is None else ridges)
         if not self.ridges or not all(0 < ridge < float("inf") for ridge in self.ridges):
             raise ValueError(
@@ -63,7 +66,7 @@ class Linear(Baseline):
         self.register_buffer("ridge", torch.tensor(0.0, dtype=torch.float64))
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """The window on which it was fitted."""
         return self.spec.window
 
@@ -102,7 +105,7 @@ class Linear(Baseline):
         shift: Tensor | None = None
         count = 0
         for values in window_batches(windows):
-            history, known_future, future = split_window(self.spec, values)
+            history, known_future, future = self.spec.split(values)
             inputs, outputs = self._inputs(history, known_future), future.flatten(1).double()
             if shift is None:
                 # Sums about a point near the mean, so that centring does not cancel digits.

@@ -1,5 +1,6 @@
 """Optimiser, schedule, clipping and training bookkeeping, shared by every task."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,8 +28,10 @@ class Optimization:
         learning_rate: Step size; with the one-cycle schedule its peak.
         weight_decay: L2 penalty (decoupled for adamw).
         schedule: ``constant``; ``one_cycle`` (Smith 2018: rises over ``warmup_fraction`` of all
-            steps, then falls to almost zero, both as a cosine); ``plateau`` (multiplies by
-            ``plateau_factor`` after ``plateau_patience`` epochs without a better validation loss).
+            steps, then falls to almost zero, both as a cosine; the momentum, or Adam's first beta,
+            falls from 0.95 to 0.85 and rises again meanwhile); ``plateau`` (multiplies by
+            ``plateau_factor`` after ``plateau_patience`` epochs that did not improve on the best
+            validation metric).
         warmup_fraction: Share of all steps in which one-cycle rises.
         plateau_factor: What the learning rate is multiplied by on a plateau.
         plateau_patience: Epochs without improvement before that happens.
@@ -84,10 +87,14 @@ class OptimizedModule(L.LightningModule):
         super().__init__()
         self.optimization = Optimization(**(optimization or {}))
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._counts: dict[str, int] = {}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Builds the optimiser and its schedule over all steps that the trainer will take."""
+        """Builds the optimiser and its schedule over all steps that the trainer will take.
+
+        Raises:
+            ValueError: If the schedule must know how many these are, and nothing says it.
+        """
         options = self.optimization
         optimizer = OPTIMIZERS[options.name](
             self.parameters(),
@@ -95,11 +102,19 @@ class OptimizedModule(L.LightningModule):
             weight_decay=options.weight_decay,
         )
         if options.schedule == "one_cycle":
+            steps = self.trainer.estimated_stepping_batches
+            if not math.isfinite(steps):
+                raise ValueError(
+                    "optimizer.schedule: one_cycle must know the number of steps; set "
+                    "trainer.max_epochs or trainer.max_steps, or use schedule: constant."
+                )
+            rise = options.warmup_fraction
             one_cycle = OneCycleLR(
                 optimizer,
                 max_lr=options.learning_rate,
-                total_steps=int(self.trainer.estimated_stepping_batches),
-                pct_start=options.warmup_fraction,
+                total_steps=int(steps),
+                # OneCycleLR divides by zero if the rise is one step exactly.
+                pct_start=rise * 0.999 if rise * steps == 1 else rise,
             )
             return {
                 "optimizer": optimizer,
@@ -129,15 +144,15 @@ class OptimizedModule(L.LightningModule):
     def accumulate_train_loss(self, loss: Tensor) -> None:
         """Adds a step's loss to the epoch's mean; ``training_step`` calls it."""
         self._add("train_loss", loss)
-        self._steps += 1
 
     def _add(self, name: str, value: Tensor) -> None:
         value = value.detach()
         self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._counts[name] = self._counts.get(name, 0) + 1
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's sums."""
-        self._sums, self._steps = {}, 0
+        self._sums, self._counts = {}, {}
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's means.
@@ -145,7 +160,7 @@ class OptimizedModule(L.LightningModule):
         Raises:
             FloatingPointError: If the loss is no longer finite; it never recovers from that.
         """
-        means = {name: total / self._steps for name, total in self._sums.items()}
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
         if not torch.isfinite(means["train_loss"]):
             raise FloatingPointError(
                 f"The training loss became {means['train_loss'].item()} in epoch "

@@ -42,14 +42,17 @@ def load_model(folder: Path) -> Any:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         class_path, init_args = config["class_path"], config["init_args"]
         tensors = load_file(folder / WEIGHTS)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no saved model: {error}") from error
     # The file comes from outside: it may name a model, not whatever is importable.
     if not str(class_path).startswith("lightning_modules."):
         raise ValueError(f"{folder / CONFIG} names {class_path!r}, which is no model of Unroll's.")
     cls = import_class(class_path)
-    if not issubclass(cls, nn.Module):
+    if not issubclass(cls, nn.Module) or not cls.__module__.startswith("lightning_modules."):
         raise ValueError(f"{folder / CONFIG} names {class_path!r}, which is no model of Unroll's.")
-    model = cls(**init_args)
-    model.load_state_dict(tensors)
+    try:
+        model = cls(**init_args)
+        model.load_state_dict(tensors)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"The files in {folder} do not fit together: {error}") from error
     return model.eval()

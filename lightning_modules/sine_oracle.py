@@ -42,13 +42,14 @@ class SineOracle(Baseline):
 
     step: Tensor  # () float64: time between two points
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
         """Keeps the specification.
 
         Args:
             spec: ``SeriesSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
         """
-        super().__init__(spec)
+        super().__init__(spec, coverage)
         self.register_buffer("step", torch.tensor(0.0, dtype=torch.float64))
 
     @classmethod
@@ -61,7 +62,7 @@ class SineOracle(Baseline):
         )
 
     @property
-    def needed_history(self) -> int:
+    def minimum_history(self) -> int:
         """As many values as unknowns."""
         return 4
 

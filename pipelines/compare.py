@@ -4,10 +4,9 @@ Trials run on Ray. Learning rates, epochs and the winner are chosen on validatio
 once, at the end, for all. Started again, a comparison runs only what is missing.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -16,15 +15,11 @@ from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
     build_model,
-    config_hash,
     deep_merge,
     plain,
     read_yaml,
     user_errors,
 )
-
-if TYPE_CHECKING:
-    from pipelines.comparison import Candidate
 
 #: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
 CANDIDATE_SECTIONS = ("architecture", "model")

@@ -63,6 +63,7 @@ class Comparison:
     ) -> None:
         self.config, self.candidates, self.data = config, candidates, data
         self.metric = config["metric"]
+        self.coverage = config["model"]["init_args"]["coverage"]
         self.store = tracking.client()
         self.console = Console()
         self.failures: list[str] = []
@@ -120,9 +121,7 @@ class Comparison:
                     self._end_abandoned(parent)
                 self._report(parent, chosen)
         except KeyboardInterrupt:
-            raise UserError(
-                "interrupted: the same command goes on where it stopped."
-            ) from None
+            raise UserError("interrupted: the same command goes on where it stopped.") from None
         return parent
 
     def _parent(self) -> str:
@@ -131,9 +130,7 @@ class Comparison:
         identity = self.identity()
         if not self.config["fresh"]:
             experiment = tracking.experiment_id(self.store, name)
-            equal = tracking.runs(
-                self.store, [experiment], f"tags.comparison_hash = '{identity}'"
-            )
+            equal = tracking.runs(self.store, [experiment], f"tags.comparison_hash = '{identity}'")
             if equal:
                 parent = equal[0].info.run_id
                 self._end_abandoned(parent)
@@ -163,9 +160,7 @@ class Comparison:
 
     def _children(self, parent: str) -> list[Run]:
         experiment = self.store.get_run(parent).info.experiment_id
-        return tracking.runs(
-            self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'"
-        )
+        return tracking.runs(self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
 
     def _find_finished(self, parent: str) -> None:
         """Notes the finished trials, by configuration."""
@@ -194,7 +189,8 @@ class Comparison:
                 if trial.hash in self.finished:
                     settle(trial)
                 elif trial.seed is None:
-                    pool.submit(trial, fit_baseline, uri, trial.config, trial.model, parent)
+                    arguments = (trial.config, trial.model, self.coverage, parent)
+                    pool.submit(trial, fit_baseline, uri, *arguments)
                 else:
                     arguments = (trial.config, trial.model, trial.name, parent)
                     pool.submit(trial, train_trial, uri, *arguments)
@@ -362,13 +358,12 @@ class Comparison:
         steps = [
             max(curve["step"]) for result in results for curve in result.curves if curve["step"]
         ]
-        model = self.config["model"].get("init_args") or {}
         return Protocol(
             metric=self.metric,
             seeds=len(self.config["seeds"]),
             learning_rates=list(self.config["learning_rates"]),
             optimizer_steps=int(max(steps, default=0)),
-            nominal_coverage=model.get("coverage", 0.9),
+            nominal_coverage=self.coverage,
             data=self.data.describe(),
             spec=self.data.spec,
             title=self.config["title"] or self.data.name,

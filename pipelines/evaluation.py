@@ -48,12 +48,12 @@ def evaluate(model: Forecaster | Baseline, data: SeriesDataModule, part: str) ->
     """Forecasts every window of a part and compares with what came.
 
     Args:
-        model: A fitted model; a :class:`Forecaster` also gives its intervals.
+        model: A fitted and calibrated model.
         data: Its data, set up.
         part: Name of the part.
 
     Returns:
-        Its errors and, for a calibrated forecaster, its intervals.
+        Its errors and intervals, Monte Carlo intervals too where it has dropout.
     """
     model.eval()
     spec = data.spec
@@ -61,14 +61,10 @@ def evaluate(model: Forecaster | Baseline, data: SeriesDataModule, part: str) ->
     hits: dict[str, list[torch.Tensor]] = {}
     for batch in data.loader(part):
         history, known, truth = spec.split(batch.values)
-        bounds = {}
-        if isinstance(model, Forecaster):
-            low, point, high = model.interval(history, known)
-            bounds["conformal"] = (low, high)
-            if model.has_dropout:
-                bounds["mc"] = model.monte_carlo_interval(history, known)
-        else:
-            point = model.forecast(history, known)
+        low, point, high = model.interval(history, known)
+        bounds = {"conformal": (low, high)}
+        if isinstance(model, Forecaster) and model.has_dropout:
+            bounds["mc"] = model.monte_carlo_interval(history, known)
         error = spec.to_metric_units(point) - spec.to_metric_units(truth)
         squared.append(error.square().mean(2))
         absolute.append(error.abs().mean(2))
@@ -118,7 +114,7 @@ def forecast_examples(
         metric: ``mse`` or ``mae``: which error ranks the windows.
 
     Returns:
-        The three windows, in original units; without intervals their bounds are NaN.
+        The three windows, in original units.
     """
     errors = evaluate(model, data, "test").errors[metric].mean(1)
     order = errors.argsort()
@@ -126,11 +122,7 @@ def forecast_examples(
     spec = data.spec
     values = data.parts["test"].__getitems__([int(place) for place in places.values()]).values
     history, known, truth = spec.split(values)
-    if isinstance(model, Forecaster):
-        low, point, high = model.interval(history, known)
-    else:
-        point = model.forecast(history, known)
-        low = high = torch.full_like(point, torch.nan)
+    low, point, high = model.interval(history, known)
     seen, came, forecast, lowest, highest = (
         spec.to_original(part).numpy()
         for part in (history[..., spec.target_channels], truth, point, low, high)

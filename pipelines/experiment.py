@@ -24,7 +24,7 @@ from data_modules.errors import UserError
 from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.forecaster import Forecaster
-from lightning_modules.optimization import OptimizedModule, Optimization
+from lightning_modules.optimization import Optimization, OptimizedModule
 
 #: Arguments that the experiment fills in, so that no one can contradict it.
 FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
@@ -122,8 +122,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """Returns base with override's values; a changed ``class_path`` drops the old ``init_args``."""
     merged = dict(base)
-    changed_class = (
-        "class_path" in override and override["class_path"] != base.get("class_path", "")
+    changed_class = "class_path" in override and override["class_path"] != base.get(
+        "class_path", ""
     )
     if changed_class:
         merged.pop("init_args", None)

@@ -6,52 +6,33 @@ squares. Every point and line is labelled where it lies; limits are dashed lines
 Shapes: n windows, W steps of history, H steps of the horizon, K targets.
 """
 
-import math
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from pipelines.formatting import METRIC_NAMES, percent, plural, ratio
-from pipelines.labels import LabelledPoint, label_line_ends, label_points
+from pipelines.drawing import (
+    COLOURS,
+    LIMIT,
+    STYLE,
+    error_label,
+    model_colours,
+    readable_log,
+    titled,
+)
+from pipelines.formatting import percent, plural, ratio
+from pipelines.labels import label_line_ends
 from pipelines.leaderboard import Protocol, Result
+from pipelines.scatter import error_vs_parameters, error_vs_time
 from pipelines.statistics import interval
-from pipelines.verdict import CLEARLY_CHEAPER, cheaper_alternatives, chosen_row, cost
-
-STYLE: dict[str, Any] = {
-    "font.size": 10.0,
-    "axes.titlesize": 12.0,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 12.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8f98",
-    "axes.labelcolor": "#3c4149",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e7e9ed",
-    "xtick.color": "#5b616b",
-    "ytick.color": "#5b616b",
-    "figure.facecolor": "white",
-    # A dollar sign in a name is a dollar sign.
-    "text.parse_math": False,
-}
-COLOURS = [
-    "#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777",
-    "#65a30d", "#92400e", "#4f46e5", "#0d9488", "#c026d3", "#ea580c", "#475569",
-]  # fmt: skip
-GREYS = ["#6b7280", "#868d99", "#4b5563", "#79818d", "#374151", "#5d6470"]
-LIMIT = "#111827"
-CANNOT_SHOW = "nothing to show"
+from pipelines.verdict import chosen_row
 
 
 @dataclass(frozen=True)
@@ -97,175 +78,15 @@ def figures(
     """
     colours = model_colours(results)
     drawn: dict[str, Figure] = {}
-    with rc_context(STYLE):
-        drawn["error_vs_parameters"] = _error_vs_parameters(table, protocol, colours)
-        drawn["error_vs_time"] = _error_vs_time(table, protocol, colours)
+    with rc_context(cast(Any, STYLE)):
+        drawn["error_vs_parameters"] = error_vs_parameters(table, protocol, colours)
+        drawn["error_vs_time"] = error_vs_time(table, protocol, colours)
         if any(result.curves for result in results):
             drawn["learning_curves"] = _learning_curves(results, table, protocol, colours)
         drawn["error_by_step"] = _error_by_step(results, table, protocol, colours)
         if forecasts is not None:
             drawn["forecasts"] = _forecasts(forecasts, table, protocol, colours)
     return drawn
-
-
-def model_colours(results: Sequence[Result]) -> dict[str, str]:
-    """Returns a colour for each model, which does not depend on how it ranks."""
-    networks = [result.name for result in results if result.kind == "network"]
-    baselines = [result.name for result in results if result.kind == "baseline"]
-    return (
-        {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(networks)}
-        | {name: GREYS[i % len(GREYS)] for i, name in enumerate(baselines)}
-        | {result.name: LIMIT for result in results if result.kind == "limit"}
-    )
-
-
-def _error_vs_parameters(
-    table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]
-) -> Figure:
-    figure = Figure(figsize=(9.5, 6.4), layout="constrained")
-    axes = figure.add_subplot()
-    _cost_panel(axes, table, protocol, "parameters", "trained parameters", colours)
-    return figure
-
-
-def _error_vs_time(table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]) -> Figure:
-    figure = Figure(figsize=(9.5, 11.5), layout="constrained")
-    upper, lower = figure.subplots(2, 1)
-    _cost_panel(upper, table, protocol, "train_seconds", "training time of one seed (s)", colours)
-    label = "forecasting time per step (µs)"
-    _cost_panel(lower, table, protocol, "inference_us_per_step", label, colours)
-    return figure
-
-
-def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str) -> str:
-    """States the saving that costs least."""
-    best = chosen_row(table)
-    words = {
-        "parameters": ("has {} fewer parameters than", "has no trained parameters, unlike"),
-        "train_seconds": ("trains {} faster than", "needs no training, unlike"),
-        "inference_us_per_step": ("forecasts {} faster than", "forecasts at once, unlike"),
-    }[resource]
-    if best is None:
-        return "No model could be chosen"
-    for alternative in cheaper_alternatives(table, protocol.metric):
-        saving = alternative.savings[resource]
-        if saving >= CLEARLY_CHEAPER:
-            saves = words[0].format(ratio(saving)) if math.isfinite(saving) else words[1]
-            return _wrapped(f"{alternative.model} {saves} {best['model']}; {cost(alternative)}")
-    name = {"parameters": "is smaller", "train_seconds": "trains faster"}.get(
-        resource, "forecasts faster"
-    )
-    return _wrapped(f"No model near the error of {best['model']} {name}")
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, 88))
-
-
-def _title(axes: Axes, title: str, subtitle: str) -> None:
-    """Writes what is seen, and below it, smaller, how to read it."""
-    axes.set_title(title, pad=22)
-    axes.annotate(
-        subtitle, (0, 1), xycoords="axes fraction", xytext=(0, 8), textcoords="offset points",
-        color="#5b616b", fontsize=9,
-    )  # fmt: skip
-
-
-def _cost_panel(
-    axes: Axes,
-    table: pd.DataFrame,
-    protocol: Protocol,
-    resource: str,
-    label: str,
-    colours: dict[str, str],
-) -> None:
-    error = f"test_{protocol.metric}"
-    rows = table[(table["kind"] != "limit") & np.isfinite(table[error]) & table[resource].notna()]
-    rows = rows[rows[error] > 0]
-    confidence = percent(protocol.confidence)
-    subtitle = f"Circles: networks. Squares: baselines. Bars: {confidence} intervals of the mean."
-    _title(axes, _cost_title(table, protocol, resource), subtitle)
-    axes.set_yscale("log")
-    axes.set_xlabel(label)
-    axes.set_ylabel(_error_label(protocol))
-    if rows.empty:
-        axes.text(0.5, 0.5, CANNOT_SHOW, transform=axes.transAxes, ha="center")
-        return
-    place = _log_axis_with_zero(axes, rows[resource].to_numpy(dtype=float))
-    points = []
-    for _, row in rows.iterrows():
-        x, y, colour = place(float(row[resource])), float(row[error]), colours[row["model"]]
-        low, high = float(row[f"{error}_low"]), float(row[f"{error}_high"])
-        if math.isfinite(low):
-            # A log axis has no room for an interval that reaches to 0.
-            axes.plot([x, x], [max(low, y / 10), high], color=colour, linewidth=1.4, alpha=0.7)
-        marker = "o" if row["kind"] == "network" else "s"
-        size = 9 if row["chosen"] else 6
-        axes.plot(x, y, marker, color=colour, markersize=size, markeredgecolor="white")
-        if row["chosen"]:
-            axes.plot(x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor=colour)
-        text = f"{row['model']} (chosen)" if row["chosen"] else row["model"]
-        bar = (max(low, y / 10), high) if math.isfinite(low) else (y, y)
-        points.append(LabelledPoint(x, y, text, colour, bar, bold=bool(row["chosen"])))
-    _limits(axes, table, protocol)
-    _readable_log(axes)
-    label_points(axes, points)
-
-
-def _log_axis_with_zero(axes: Axes, values: NDArray[np.float64]) -> Callable[[float], float]:
-    """Sets a log x axis on which zeros stand apart at the left; returns where a value goes."""
-    axes.set_xscale("log")
-    positive = values[values > 0]
-    low, high = (positive.min(), positive.max()) if positive.size else (1.0, 1.0)
-    margin = max((high / low) ** 0.12, 1.6)
-    zero = low / margin**1.6
-    left = zero / margin**0.6 if (values <= 0).any() else low / margin
-    axes.set_xlim(left, high * margin)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if (values <= 0).any():
-        axes.axvline(low / margin**0.7, color="#c4c8cf", linewidth=1, linestyle=(0, (1, 3)))
-        start, end = math.log10(low / margin**0.5), math.log10(high * margin)
-        exponents = range(math.ceil(start), math.floor(end) + 1)
-        ticks = [10.0**exponent for exponent in exponents]
-        axes.set_xticks([zero, *ticks], ["none", *[_tick(tick) for tick in ticks]])
-        axes.set_xticks([], minor=True)
-    return lambda value: value if value > 0 else zero
-
-
-def _tick(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1 else f"{value:.10f}".rstrip("0").rstrip(".")
-
-
-def _readable_log(axes: Axes) -> None:
-    """Labels a log y axis with plain numbers."""
-    low, high = axes.get_ylim()
-    narrow = high / low < 30
-
-    def label(value: float, _: int) -> str:
-        digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
-        return _tick(value) if digit == 1 or (narrow and digit in (2, 3, 5)) else ""
-
-    axes.yaxis.set_major_formatter(FuncFormatter(label))
-    axes.yaxis.set_minor_formatter(FuncFormatter(label))
-    axes.tick_params(axis="y", which="minor", labelsize=8)
-
-
-def _error_label(protocol: Protocol, part: str = "test") -> str:
-    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
-    return f"{part} {METRIC_NAMES[protocol.metric]}{units}"
-
-
-def _limits(axes: Axes, table: pd.DataFrame, protocol: Protocol) -> None:
-    """Draws the limits as dashed lines, each with its name at the right, outside of the data."""
-    error = f"test_{protocol.metric}"
-    rows = table[(table["kind"] == "limit") & (table[error] > 0)]
-    styles = [(0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
-    ends = []
-    for i, (_, row) in enumerate(rows.iterrows()):
-        axes.axhline(row[error], color=LIMIT, linewidth=1, linestyle=styles[i % len(styles)])
-        ends.append((float(row[error]), row["model"].replace("_", " "), LIMIT))
-    label_line_ends(axes, ends)
 
 
 def _learning_curves(
@@ -293,16 +114,23 @@ def _learning_curves(
             grid = np.array([last])
         stack = np.stack([np.interp(grid, steps, values) for steps, values in curves])
         mean = stack.mean(axis=0)
-        axes.fill_between(grid, stack.min(axis=0), stack.max(axis=0), color=colour, alpha=0.13,
-                          linewidth=0)  # fmt: skip
-        axes.plot(grid, mean, color=colour, linewidth=2.6 if strong else 1.4,
-                  marker="o" if len(grid) == 1 else None, zorder=3 if strong else 2)  # fmt: skip
+        axes.fill_between(
+            grid, stack.min(axis=0), stack.max(axis=0), color=colour, alpha=0.13, linewidth=0
+        )
+        axes.plot(
+            grid,
+            mean,
+            color=colour,
+            linewidth=2.6 if strong else 1.4,
+            marker="o" if len(grid) == 1 else None,
+            zorder=3 if strong else 2,
+        )
         for steps, values in curves:
             if steps[-1] > last:
                 axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.5)
         ends.append((float(mean[-1]), result.name, colour))
     axes.set_xlabel("optimizer steps")
-    axes.set_ylabel(_error_label(protocol, "validation"))
+    axes.set_ylabel(error_label(protocol, "validation"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_yscale("log")
     if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
@@ -310,10 +138,10 @@ def _learning_curves(
         axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
         ends.append((floor, "noise floor", LIMIT))
     band = f". Bands: from the least to the most of {most} seeds" if most > 1 else " (one seed)"
-    _title(axes, _still_falling(results), f"Lines: mean over seeds{band}.")
+    titled(axes, _still_falling(results), f"Lines: mean over seeds{band}.")
     if last_step > 0:
         axes.set_xlim(0, last_step)
-    _readable_log(axes)
+    readable_log(axes)
     label_line_ends(axes, ends, strong=None if chosen is None else str(chosen["model"]))
     return figure
 
@@ -362,12 +190,22 @@ def _error_by_step(
         strong = best is not None and result.name == best["model"]
         style: Any = {"network": "-", "baseline": (0, (5, 1.5)), "limit": (0, (2, 2))}[result.kind]
         axes.plot(
-            np.arange(1, len(errors) + 1), errors, color=colours[result.name], linestyle=style,
-            linewidth=2.6 if strong else 1.3, zorder=3 if strong else 2,
-            marker="o" if len(errors) <= 30 else None, markersize=5 if strong else 3,
-        )  # fmt: skip
-        ends.append((float(errors[-1]), result.name.replace("_", " ")
-                     if result.kind == "limit" else result.name, colours[result.name]))  # fmt: skip
+            np.arange(1, len(errors) + 1),
+            errors,
+            color=colours[result.name],
+            linestyle=style,
+            linewidth=2.6 if strong else 1.3,
+            zorder=3 if strong else 2,
+            marker="o" if len(errors) <= 30 else None,
+            markersize=5 if strong else 3,
+        )
+        ends.append(
+            (
+                float(errors[-1]),
+                result.name.replace("_", " ") if result.kind == "limit" else result.name,
+                colours[result.name],
+            )
+        )
         if strong:
             _step_band(axes, result, protocol, colours[result.name])
         if strong and len(errors) > 1:
@@ -377,13 +215,13 @@ def _error_by_step(
             )
     confidence = percent(protocol.confidence)
     subtitle = f"Solid: networks. Dashed: baselines. Dotted: limits. Band: {confidence} interval."
-    _title(axes, title, subtitle)
+    titled(axes, title, subtitle)
     axes.set_yscale("log")
     axes.set_xlabel("steps ahead")
-    axes.set_ylabel(_error_label(protocol))
+    axes.set_ylabel(error_label(protocol))
     axes.set_xlim(0.7, horizon + 0.3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    _readable_log(axes)
+    readable_log(axes)
     label_line_ends(axes, ends, strong=None if best is None else str(best["model"]))
     return figure
 
@@ -424,27 +262,48 @@ def _forecasts(
             seen = forecasts.history[i, -shown:, k]
             axes.plot(past, seen, color="#6b7280", linewidth=1.3, label="history")
             if inside[i, :, k].all():
-                axes.fill_between(ahead, forecasts.low[i, :, k], forecasts.high[i, :, k],
-                                  color=colour, alpha=0.18, linewidth=0, label=_band(protocol))  # fmt: skip
+                axes.fill_between(
+                    ahead,
+                    forecasts.low[i, :, k],
+                    forecasts.high[i, :, k],
+                    color=colour,
+                    alpha=0.18,
+                    linewidth=0,
+                    label=_band(protocol),
+                )
             dots = "o" if horizon <= 30 else None
-            axes.plot(np.r_[0, ahead], np.r_[last, truth], color="#111827", linewidth=1.3,
-                      marker=dots, markersize=3, markevery=range(1, horizon + 1), label="truth")  # fmt: skip
-            axes.plot(ahead, point, color=colour, linewidth=2, marker=dots, markersize=4,
-                      label="forecast")  # fmt: skip
+            axes.plot(
+                np.r_[0, ahead],
+                np.r_[last, truth],
+                color="#111827",
+                linewidth=1.3,
+                marker=dots,
+                markersize=3,
+                markevery=range(1, horizon + 1),
+                label="truth",
+            )
+            axes.plot(
+                ahead, point, color=colour, linewidth=2, marker=dots, markersize=4, label="forecast"
+            )
             axes.axvline(0.5, color="#c4c8cf", linewidth=1, zorder=1)
             heading = forecasts.titles[i] if k == 0 else ""
             name = forecasts.targets[k] if targets > 1 or all_targets > 1 else ""
-            text = " · ".join(filter(None, [heading, name]))
+            text = ", ".join(filter(None, [heading, name]))
             axes.set_title(text, fontsize=10, fontweight="normal", pad=6)
-            axes.set_ylabel(forecasts.targets[k] if k == 0 or targets > 1 else "")
+            axes.set_ylabel("" if name else forecasts.targets[k])
             axes.set_xlim(past[0] - 0.5, horizon + 0.8)
     for axes in grid[-1]:
         axes.set_xlabel("steps from the last observation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(_forecast_title(forecasts, best, inside, protocol), x=0.01, ha="left", fontsize=12,
-                    fontweight="bold")  # fmt: skip
+    figure.suptitle(
+        _forecast_title(forecasts, best, inside, protocol),
+        x=0.01,
+        ha="left",
+        fontsize=12,
+        fontweight="bold",
+    )
     return figure
 
 

@@ -6,6 +6,7 @@ K target channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline
 from lightning_modules.forecaster import Forecaster
+from lightning_modules.saving import CONFIG, WEIGHTS
+
+#: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
+MODEL_ARTIFACT = "model"
 
 
 class Request(BaseModel):
@@ -48,6 +53,25 @@ class Forecast(BaseModel):
     low: dict[str, list[float]] | None = None
     high: dict[str, list[float]] | None = None
     coverage: float | None = None
+
+
+def find_saved_model(folder: Path, called: str) -> Path:
+    """Returns where weights and JSON lie: in a folder, or where a logged model has them.
+
+    Args:
+        folder: Where to look.
+        called: What the user called it.
+
+    Raises:
+        UserError: If they are not there.
+    """
+    for place in (folder, folder / MODEL_ARTIFACT, folder / "artifacts" / MODEL_ARTIFACT):
+        if (place / CONFIG).is_file():
+            return place
+    raise UserError(
+        f"{called} holds no model of Unroll's: give models:/<name>@champion, runs:/<run id>, or a "
+        f"folder with {WEIGHTS} and {CONFIG}"
+    )
 
 
 def unscaled(spec: SeriesSpec, values: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    canvas = FigureCanvasAgg(figure)  # type: ignore[arg-type]
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     pixels = figure.dpi / 72
@@ -78,13 +78,24 @@ def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
         taken.append(box)
         label.remove()
         far = np.hypot(dx, dy) > 16
-        arrow = {"arrowstyle": "-", "color": point.colour, "linewidth": 0.6, "alpha": 0.7,
-                 "shrinkA": 0, "shrinkB": 3}  # fmt: skip
+        arrow = {
+            "arrowstyle": "-",
+            "color": point.colour,
+            "linewidth": 0.6,
+            "alpha": 0.7,
+            "shrinkA": 0,
+            "shrinkB": 3,
+        }
         centre = ((box.x0 + box.x1) / 2 - spots[i][0], (box.y0 + box.y1) / 2 - spots[i][1])
         axes.annotate(
-            point.text, (point.x, point.y), xytext=(centre[0] / pixels, centre[1] / pixels),
-            ha="center", va="center", arrowprops=arrow if far else None, **style,
-        )  # fmt: skip
+            point.text,
+            (point.x, point.y),
+            xytext=(centre[0] / pixels, centre[1] / pixels),
+            ha="center",
+            va="center",
+            arrowprops=arrow if far else None,
+            **style,
+        )
 
 
 def _place(
@@ -100,8 +111,9 @@ def _place(
             y = spot[1] + dy * pixels - height * (1 - np.sin(angle)) / 2
             box = Bbox.from_bounds(x, y, width, height)
             padded = box.padded(1.5)
-            outside = max(0.0, frame.x0 - x, x + width - frame.x1, frame.y0 - y,
-                          y + height - frame.y1)  # fmt: skip
+            outside = max(
+                0.0, frame.x0 - x, x + width - frame.x1, frame.y0 - y, y + height - frame.y1
+            )
             covered = sum(_overlap(padded, other) for other in taken)
             penalty = radius + 2 * covered + 50 * outside - 2 * np.cos(angle)
             if best is None or penalty < best[0]:
@@ -134,7 +146,7 @@ def label_line_ends(
     figure = axes.get_figure(root=True)
     assert figure is not None
     axes.set_ylim(axes.get_ylim())
-    FigureCanvasAgg(figure).draw()  # type: ignore[arg-type]
+    FigureCanvasAgg(figure).draw()
     height = axes.get_window_extent().height * 72 / figure.dpi
     to_axes = axes.transData + axes.transAxes.inverted()
     order = sorted(range(len(ends)), key=lambda i: ends[i][0])
@@ -144,13 +156,26 @@ def label_line_ends(
     for i, own, place in zip(order, wanted, placed, strict=True):
         _, text, colour = ends[i]
         axes.annotate(
-            text, (1.0, own / height), xycoords="axes fraction",
-            xytext=(16, place - own), textcoords="offset points", va="center", color=colour,
-            fontsize=POINT_SIZE, fontweight="bold" if text == strong else "normal",
+            text,
+            (1.0, own / height),
+            xycoords="axes fraction",
+            xytext=(16, place - own),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=POINT_SIZE,
+            fontweight="bold" if text == strong else "normal",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7,
-                        "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)},
-        )  # fmt: skip
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "alpha": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 2,
+                "relpos": (0, 0.5),
+            },
+        )
 
 
 def spread(wanted: np.ndarray, gap: float) -> np.ndarray:

@@ -20,14 +20,18 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from lightning_modules.saving import CONFIG, WEIGHTS, load_model
+from lightning_modules.saving import load_model
 from pipelines import tracking
-from pipelines.forecasting import Request, minimum_history, unscaled
+from pipelines.forecasting import (
+    MODEL_ARTIFACT,
+    Request,
+    find_saved_model,
+    minimum_history,
+    unscaled,
+)
 
 #: The file that MLflow runs to load the model.
 SERVING_CODE = Path(__file__).resolve().with_name("serving.py")
-#: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
-MODEL_ARTIFACT = "model"
 #: What the served code imports; the versions installed are pinned.
 REQUIREMENTS = (
     "lightning",
@@ -92,12 +96,11 @@ def logged_forecaster(store: MlflowClient, run_id: str) -> str | None:
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
-    """Finds the weights and JSON of a model, and copies them here where they lie elsewhere.
+    """Copies the weights and JSON of a model in MLflow here.
 
     Args:
-        uri: ``models:/<name>@<alias>``, ``models:/<name>/<version>``, ``runs:/<run id>``, or a
-            local folder.
-        folder: Where a copy goes.
+        uri: ``models:/<name>@<alias>``, ``models:/<name>/<version>`` or ``runs:/<run id>``.
+        folder: Where the copy goes.
 
     Returns:
         A folder for :func:`lightning_modules.saving.load_model`.
@@ -105,28 +108,18 @@ def fetch_model(uri: str, folder: Path) -> Path:
     Raises:
         UserError: If there is no such model; says what there is.
     """
-    local = Path(uri).expanduser()
-    if ":/" in uri:
-        store = tracking.client()
-        run_id = uri.removeprefix("runs:/").strip("/")
-        whole_run = uri.startswith("runs:/") and "/" not in run_id
-        address = f"runs:/{run_id}/{MODEL_ARTIFACT}" if whole_run else uri
-        try:
-            local = Path(
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=address, dst_path=str(folder), tracking_uri=store.tracking_uri
-                )
-            )
-        except (MlflowException, OSError) as error:
-            raise UserError(f"{uri} cannot be read: {error}. {_registered(store)}") from error
-    places = [local, local / MODEL_ARTIFACT, local / "artifacts" / MODEL_ARTIFACT]
-    for place in places:
-        if (place / CONFIG).is_file():
-            return place
-    raise UserError(
-        f"{uri} holds no model of Unroll's: give models:/<name>@champion, runs:/<run id>, or a "
-        f"folder with {WEIGHTS} and {CONFIG}"
-    )
+    store = tracking.client()
+    run_id = uri.removeprefix("runs:/").strip("/")
+    whole_run = uri.startswith("runs:/") and "/" not in run_id
+    address = f"runs:/{run_id}/{MODEL_ARTIFACT}" if whole_run else uri
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        copied = mlflow.artifacts.download_artifacts(
+            artifact_uri=address, dst_path=str(folder), tracking_uri=store.tracking_uri
+        )
+    except (MlflowException, OSError) as error:
+        raise UserError(f"{uri} cannot be read: {error}. {_registered(store)}") from error
+    return find_saved_model(Path(copied), uri)
 
 
 def _registered(store: MlflowClient) -> str:

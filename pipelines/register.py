@@ -122,7 +122,7 @@ def find_comparison(
             )
         return comparison
     if experiment is None:
-        found = store.search_experiments(ViewType.ACTIVE_ONLY)
+        found = list(store.search_experiments(ViewType.ACTIVE_ONLY))
     else:
         named = store.get_experiment_by_name(experiment)
         if named is None:
@@ -230,7 +230,8 @@ def _create_version(
     store: "MlflowClient", name: str, parent: "Run", winner: "Run", model: str
 ) -> "ModelVersion":
     """Creates the version, with all that tells it from others as tags."""
-    from pipelines.packaging import MODEL_ARTIFACT, log_forecaster, logged_forecaster
+    from pipelines.forecasting import MODEL_ARTIFACT
+    from pipelines.packaging import log_forecaster, logged_forecaster
     from pipelines.tracking import download
 
     run_id = winner.info.run_id

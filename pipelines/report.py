@@ -54,7 +54,8 @@ p, li { max-width: 75ch; } li { margin: 0.3rem 0; }
 .quiet, figcaption { color: var(--quiet); font-size: 0.9rem; }
 .note { border-left: 4px solid #d97706; background: #fff7e8; padding: 0.6rem 1rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.86rem; }
+table { border-collapse: separate; border-spacing: 0; font-size: 0.86rem;
+  font-variant-numeric: tabular-nums; }
 th, td { padding: 0.32rem 0.55rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
@@ -187,14 +188,14 @@ def _columns(table: pd.DataFrame, protocol: Protocol) -> list[tuple[str, str, An
         return number(value) if value < 99.5 else count(value)
 
     columns: list[tuple[str, str, Any]] = [
-        (f"test_{metric}_last_step", "last step", number),
-        (f"test_{other}", f"test {other.upper()}", number),
-        (f"validation_{metric}", f"validation {metric.upper()}", number),
         ("p_value", "p (Holm)", p_value),
-        ("relative_to_floor", "of noise floor", ratio),
+        ("relative_to_floor", "of floor", ratio),
         ("parameters", "parameters", count),
         ("train_seconds", "training (s)", short),
         ("inference_us_per_step", "µs per step", short),
+        (f"validation_{metric}", f"validation {metric.upper()}", number),
+        (f"test_{metric}_last_step", "last step", number),
+        (f"test_{other}", f"test {other.upper()}", number),
         ("learning_rate", "learning rate", lambda value: f"{value:g}"),
         ("conformal_coverage", "conformal coverage", lambda value: f"{100 * value:.1f}%"),
         ("conformal_width", "conformal width", number),
@@ -379,4 +380,3 @@ def _missing(protocol: Protocol) -> str:
     if protocol.left_out:
         parts.append(f"<h2>Left out</h2>\n{_list(protocol.left_out)}")
     return "\n".join(parts)
-

@@ -11,10 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from lightning_modules.saving import load_model
-from pipelines.forecasting import Forecast, Request, forecast_requests
-
-#: Name of the folder with weights and JSON among a logged model's artifacts.
-MODEL_ARTIFACT = "model"
+from pipelines.forecasting import MODEL_ARTIFACT, Forecast, Request, forecast_requests
 
 
 class ServedForecaster(PythonModel):
@@ -28,7 +25,7 @@ class ServedForecaster(PythonModel):
         """
         self.model = load_model(Path(context.artifacts[MODEL_ARTIFACT]))
 
-    def predict(
+    def predict(  # type: ignore[override]  # MLflow passes the context to those that ask for it
         self, model_input: list[Request], params: dict[str, Any] | None = None
     ) -> list[Forecast]:
         """Forecasts; see :func:`pipelines.forecasting.forecast_requests`.

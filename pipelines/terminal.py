@@ -57,9 +57,12 @@ def print_leaderboard(table: pd.DataFrame, verdict: Sequence[str], console: Cons
         )
         for column in columns:
             grid.add_column(
-                Text(plain(column.title)), justify=column.justify, no_wrap=True,
-                width=column.width, overflow="ellipsis" if unicode else "crop",
-            )  # fmt: skip
+                Text(plain(column.title)),
+                justify=column.justify,
+                no_wrap=True,
+                width=column.width,
+                overflow="ellipsis" if unicode else "crop",
+            )
         limits = list(table["kind"] == "limit")
         for i in range(len(table)):
             last_candidate = not limits[i] and any(limits[i + 1 : i + 2])
@@ -100,9 +103,7 @@ def _columns(table: pd.DataFrame, error: str, metric: str) -> list[_Column]:
     ]
 
 
-def _fitting(
-    columns: list[_Column], table: pd.DataFrame, error: str, width: int
-) -> list[_Column]:
+def _fitting(columns: list[_Column], table: pd.DataFrame, error: str, width: int) -> list[_Column]:
     """Returns the columns that fit, with a plot in the room that is left."""
     shown, rest = columns[:3], columns[3:]
     left = width - sum(column.width + 1 for column in shown)

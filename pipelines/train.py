@@ -152,9 +152,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     every = config.get("trace_every_n_steps")
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
         trace = Trace(every, folder / "figures") if every else None
-        fitted = train_tracked(
-            store, run_id, config, data, [trace] if trace else [], progress_bar
-        )
+        fitted = train_tracked(store, run_id, config, data, [trace] if trace else [], progress_bar)
         evaluations = evaluate_tests(fitted.model, data)
         metrics = {
             key: value

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_modules.errors import UserError
 from lightning_modules.baselines import BASELINES
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
@@ -18,9 +19,7 @@ from pipelines.experiment import build_data, explained
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
-def train_trial(
-    uri: str, config: Mapping[str, Any], model: str, name: str, parent: str
-) -> str:
+def train_trial(uri: str, config: Mapping[str, Any], model: str, name: str, parent: str) -> str:
     """Trains one candidate with one seed and one learning rate; test data is not touched.
 
     Args:
@@ -41,15 +40,30 @@ def train_trial(
     return run_id
 
 
-def fit_baseline(uri: str, config: Mapping[str, Any], model: str, parent: str) -> str:
-    """Fits one baseline; arguments and result as :func:`train_trial`.
+def fit_baseline(
+    uri: str, config: Mapping[str, Any], model: str, coverage: float, parent: str
+) -> str:
+    """Fits and calibrates one baseline; arguments and result as :func:`train_trial`.
+
+    Args:
+        uri: Tracking store.
+        config: Resolved configuration.
+        model: Name of the baseline.
+        coverage: Nominal coverage of its intervals.
+        parent: Run of the comparison.
+
+    Returns:
+        The run's id.
 
     Raises:
         UserError: If the baseline does not apply to the data.
     """
     data = build_data(config["data"])
     with explained():
-        baseline = BASELINES[model](data.spec.to_dict())
+        init_args = {"spec": data.spec.to_dict(), "coverage": coverage}
+        baseline = BASELINES[model](**init_args)
+        if not baseline.applies_to(data):
+            raise UserError(f"{model} does not apply to these data")
     store = tracking.client(uri)
     labels = Labels(model, model, "baseline", parent)
     run_id = start_tracked_run(store, config, data, labels)
@@ -57,6 +71,7 @@ def fit_baseline(uri: str, config: Mapping[str, Any], model: str, parent: str) -
         start = time.perf_counter()
         baseline.fit(data)
         seconds = time.perf_counter() - start
+        baseline.calibrate(data.loader("calibration"))
         errors = evaluate(baseline, data, "validation").metrics("best_validation")
         figures = {
             "parameters": baseline.parameter_count,
@@ -65,7 +80,7 @@ def fit_baseline(uri: str, config: Mapping[str, Any], model: str, parent: str) -
         }
         tracking.log_metrics(store, run_id, errors | figures)
         with tracking.artifact_folder(store, run_id, "model") as folder:
-            save_model(baseline, {"spec": data.spec.to_dict()}, folder)
+            save_model(baseline, init_args, folder)
     return run_id
 
 

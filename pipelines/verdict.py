@@ -26,6 +26,8 @@ CLEARLY_CHEAPER = 1.2
 ALTERNATIVES = 4
 """At most so many cheaper models are named."""
 
+NAMED_FAILURES = 3
+
 RESOURCES = ("parameters", "train_seconds", "inference_us_per_step")
 
 
@@ -347,7 +349,9 @@ def _missing(table: pd.DataFrame, protocol: "Protocol") -> list[str]:
         lines.append(f"With fewer than {protocol.seeds} seeds: {enumeration(named)}.")
     if protocol.failures:
         failed = plural(len(protocol.failures), "trial")
-        lines.append(f"{failed} failed: {'; '.join(protocol.failures)}.")
+        rest = len(protocol.failures) - NAMED_FAILURES
+        named = [*protocol.failures[:NAMED_FAILURES], *([f"{rest} more"] if rest > 0 else [])]
+        lines.append(f"{failed} failed: {'; '.join(named)}.")
     if protocol.left_out:
         lines.append(f"Left out: {'; '.join(protocol.left_out)}.")
     if protocol.short:

@@ -105,9 +105,8 @@ def _phase(state: State | None) -> int:
     counts = [] if state is None else sorted(set(state[1].tolist()))
     if len(counts) > 1:
         raise ValueError(
-            f"These sequences ended at different phases of the stride ({counts} inputs pending), so "
-            f"their next features would come at different steps: go on with each group of equal "
-            f"phase by itself, or cut the sequences to lengths that differ by multiples of the "
-            f"stride."
+            f"These sequences ended at different phases of the stride ({counts} inputs pending), "
+            f"so their next features would come at different steps: go on with the sequences of "
+            f"each phase by themselves, or give lengths that differ by multiples of the stride."
         )
     return counts[0] if counts else 0

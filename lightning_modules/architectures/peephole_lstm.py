@@ -102,7 +102,10 @@ class _PeepholeLoop(torch.autograd.Function):
         ctx.save_for_backward(hidden, cell, weight, peepholes, gates, outputs, cells)
         ctx.set_materialize_grads(False)
         input_forget, output_peephole = peepholes[:2], peepholes[2]
-        loop = zip(projected, gates.flatten(1, 2), gates[:, :2], *gates.unbind(1), outputs, cells)
+        loop = zip(
+            projected, gates.flatten(1, 2), gates[:, :2], *gates.unbind(1), outputs, cells,
+            strict=True,
+        )  # fmt: skip
         for projected_t, sums, i_and_f, i, f, g, o, h, c in loop:
             torch.addmm(projected_t, weight, hidden, out=sums)
             i_and_f.addcmul_(input_forget, cell).sigmoid_()

@@ -61,7 +61,7 @@ class TDNN(Architecture):
 
     def initial_state(self, x: Tensor) -> State:
         """Returns the zeros before a fresh sequence, (B, delay, units below) for each layer."""
-        return tuple(layer.initial_state(x) for layer in self.layers)
+        return tuple(layer.initial_state(x) for layer in self.layers)  # type: ignore[operator]
 
     def run(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Applies the layers; see `Architecture.run`."""

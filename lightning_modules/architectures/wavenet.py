@@ -56,7 +56,7 @@ class SimpleWaveNet(Architecture):
 
     def initial_state(self, x: Tensor) -> State:
         """Returns the zeros before a fresh sequence, (B, dilation, channels below) a layer."""
-        return tuple(layer.initial_state(x) for layer in self.layers)
+        return tuple(layer.initial_state(x) for layer in self.layers)  # type: ignore[operator]
 
     def run(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
         """Applies the layers; see `Architecture.run`."""

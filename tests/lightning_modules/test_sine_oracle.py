@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load, save
 
 from data_modules.synthetic_series import SyntheticSeries
-from lightning_modules.baseline import split_window
 from lightning_modules.sine_oracle import FREQUENCIES, SineOracle, _linearise, _sines, fit_sines
 
 STEP = 1 / 59
@@ -34,7 +33,7 @@ def reference():
 
 def test_error_on_sums_of_sines(reference):
     model, data = reference
-    history, _, future = split_window(data.spec, data.parts["test"].values)
+    history, _, future = data.spec.split(data.parts["test"].values)
     start = time.perf_counter()
     error = (model.forecast(history) - future).square().mean()
     assert time.perf_counter() - start < 20  # 1 s on one core that has nothing else to do
@@ -97,7 +96,7 @@ def test_is_best_where_the_frequencies_meet():
 )
 def test_other_shapes_and_units(options):
     model, data = fitted(sizes=[50, 20, 40], noise=0.0, **options)
-    history, _, future = split_window(data.spec, data.parts["test"].values)
+    history, _, future = data.spec.split(data.parts["test"].values)
     torch.testing.assert_close(model.forecast(history), future, atol=1e-4, rtol=0)
 
 

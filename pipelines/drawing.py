@@ -1,0 +1,93 @@
+"""What the figures of a comparison share: style, colours, titles and axes."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from pipelines.formatting import METRIC_NAMES
+from pipelines.leaderboard import Protocol, Result
+
+STYLE: dict[str, Any] = {
+    "font.size": 10.0,
+    "axes.titlesize": 12.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 12.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#3c4149",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e7e9ed",
+    "xtick.color": "#5b616b",
+    "ytick.color": "#5b616b",
+    "figure.facecolor": "white",
+    # A dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
+}
+COLOURS = [
+    "#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#db2777",
+    "#65a30d", "#92400e", "#4f46e5", "#0d9488", "#c026d3", "#ea580c", "#475569",
+]  # fmt: skip
+GREYS = ["#6b7280", "#868d99", "#4b5563", "#79818d", "#374151", "#5d6470"]
+LIMIT = "#111827"
+
+
+def model_colours(results: Sequence[Result]) -> dict[str, str]:
+    """Returns a colour for each model, which does not depend on how it ranks."""
+    networks = [result.name for result in results if result.kind == "network"]
+    baselines = [result.name for result in results if result.kind == "baseline"]
+    return (
+        {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(networks)}
+        | {name: GREYS[i % len(GREYS)] for i, name in enumerate(baselines)}
+        | {result.name: LIMIT for result in results if result.kind == "limit"}
+    )
+
+
+def wrapped(text: str) -> str:
+    """Breaks a title into lines that fit the figure."""
+    return "\n".join(textwrap.wrap(text, 88))
+
+
+def titled(axes: Axes, title: str, subtitle: str) -> None:
+    """Writes what is seen, and below it, smaller, how to read it."""
+    axes.set_title(title, pad=22)
+    axes.annotate(
+        subtitle,
+        (0, 1),
+        xycoords="axes fraction",
+        xytext=(0, 8),
+        textcoords="offset points",
+        color="#5b616b",
+        fontsize=9,
+    )
+
+
+def tick(value: float) -> str:
+    """Writes a tick as a plain number, without an exponent."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def readable_log(axes: Axes) -> None:
+    """Labels a log y axis with plain numbers."""
+    low, high = axes.get_ylim()
+    narrow = high / low < 30
+
+    def label(value: float, _: int) -> str:
+        digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
+        return tick(value) if digit == 1 or (narrow and digit in (2, 3, 5)) else ""
+
+    axes.yaxis.set_major_formatter(FuncFormatter(label))
+    axes.yaxis.set_minor_formatter(FuncFormatter(label))
+    axes.tick_params(axis="y", which="minor", labelsize=8)
+
+
+def error_label(protocol: Protocol, part: str = "test") -> str:
+    """Returns the label of an axis of errors."""
+    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
+    return f"{part} {METRIC_NAMES[protocol.metric]}{units}"

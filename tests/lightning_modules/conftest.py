@@ -1,0 +1,117 @@
+import lightning as L
+import pytest
+import torch
+
+from data_modules.series import SeriesBatch, SeriesSpec
+from lightning_modules.forecaster import Forecaster
+
+# Every architecture, with every option on that it has, and small.
+EVERY_OPTION = {
+    "Autoregressive": {"order": 3},
+    "TDNN": {"hidden_sizes": [5, 4], "delays": [2, 3], "dropout": 0.2},
+    "NARX": {"input_delays": 3, "output_delays": 4, "hidden_sizes": [5, 4], "dropout": 0.2},
+    "ElmanRNN": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True, "nonlinearity": "relu"},
+    "LSTM": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True, "forget_bias": 0.5},
+    "GRU": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
+    "LayerNormRNN": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+    },
+    "LayerNormLSTM": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+    },
+    "PeepholeLSTM": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
+    "ConvGRU": {"channels": 3, "hidden_size": 4, "dropout": 0.2, "batch_norm": True},
+    "SimpleWaveNet": {"channels": 4, "dilations": [1, 2, 4], "dropout": 0.2},
+    "WaveNet": {
+        "residual_channels": 4,
+        "skip_channels": 5,
+        "dilations": [1, 2],
+        "stacks": 2,
+        "dropout": 0.2,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_spec():
+    """Channels a, b, ...: the first are targets, the last known, as many as asked for."""
+
+    def make(targets=1, known=0, others=0, window=9, horizon=3, **options):
+        count = targets + others + known
+        return SeriesSpec(
+            channels=list("abcdef"[:count]),
+            target_channels=list(range(targets)),
+            known_channels=list(range(targets + others, count)),
+            window=window,
+            horizon=horizon,
+            **{"location": [0.0] * count, "scale": [1.0] * count} | options,
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_forecaster(make_spec):
+    """A forecaster with seeded weights, of an architecture by name or with its options."""
+
+    def make(architecture="LSTM", init_args=None, spec=None, seed=0, **options):
+        torch.manual_seed(seed)
+        if init_args is None:
+            init_args = EVERY_OPTION[architecture]
+        return Forecaster(
+            spec=(spec or make_spec()).to_dict(),
+            architecture={
+                "class_path": f"lightning_modules.architectures.{architecture}",
+                "init_args": init_args,
+            },
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture(params=EVERY_OPTION)
+def architecture(request):
+    """The name of each architecture."""
+    return request.param
+
+
+@pytest.fixture
+def make_batch():
+    """Random windows that fit a spec."""
+
+    def make(spec, size=4, seed=1):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (size, spec.window + spec.horizon, len(spec.channels))
+        return SeriesBatch(torch.randn(shape, generator=generator), torch.arange(size))
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    def make(**options):
+        defaults = {
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": tmp_path,
+        }
+        return L.Trainer(**defaults | options)
+
+    return make
