@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.api import guess_datetime_format
 
+from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
 
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"]
@@ -120,8 +120,8 @@ class CsvTable:
         if not len(text) or not text.str.contains(r"\d").all() or self.number_share(name) > 0.5:
             return False
         return any(
-            _parse_dates(text, date_format).notna().mean() > 0.9
-            for date_format in _date_formats(text)
+            parse_dates(text, date_format).notna().mean() > 0.9
+            for date_format in date_formats(text)
         )
 
     def times(self, name: str, date_format: str | None = None) -> pd.DatetimeIndex:
@@ -146,8 +146,8 @@ class CsvTable:
                 f"{self.path} line {self.line(missing[0])}, column {name!r}: the timestamp is "
                 f"missing{_others(len(missing) - 1)}. Fill it in, or remove the row."
             )
-        formats = [date_format] if date_format else _date_formats(text)
-        parsed = {each: _parse_dates(text, each) for each in formats}
+        formats = [date_format] if date_format else date_formats(text)
+        parsed = {each: parse_dates(text, each) for each in formats}
         best = min(formats, key=lambda each: int(parsed[each].isna().sum()))
         wrong = np.flatnonzero(parsed[best].isna().to_numpy())
         if len(wrong):
@@ -170,31 +170,6 @@ class CsvTable:
 
 def _others(count: int) -> str:
     return f" (and {count} more like it)" if count else ""
-
-
-def _date_formats(text: pd.Series) -> list[str]:
-    """Returns the formats by which dates could be read, the likeliest first."""
-    first = text.iloc[0]
-    # Year first is ISO 8601 and never ambiguous; it may mix dates with and without a time.
-    formats = ["ISO8601"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # says that it guesses, as asked
-        for day_first in (False, True):
-            guess = guess_datetime_format(first, dayfirst=day_first)
-            if guess and not re.match("%Y.?%d", guess) and guess not in formats:
-                formats.append(guess)
-    return formats
-
-
-def _parse_dates(text: pd.Series, date_format: str) -> pd.Series:
-    """Reads dates by one format; NaT where that fails."""
-    if date_format == "unix":
-        seconds = pd.to_numeric(text, errors="coerce")
-        return pd.to_datetime(seconds, unit="s", errors="coerce", utc=True)
-    try:
-        return pd.to_datetime(text, format=date_format, errors="coerce", utc=True)
-    except ValueError as error:
-        raise UserError(f"date_format {date_format!r} is not a date format: {error}") from error
 
 
 def read_table(
@@ -245,8 +220,6 @@ def read_table(
     breaks = np.cumsum(inside) - inside
     blank = [(records[name].str.strip() == "").to_numpy() for name in records]
     used = np.flatnonzero(~np.logical_and.reduce(blank))
-    if len(used) == 0:
-        raise UserError(f"{path} holds separators and no values: give a file with data")
     if records.shape[1] == 1:
         used = np.arange(used[0], used[-1] + 1)
     records = records.iloc[used]
@@ -298,18 +271,23 @@ def _read_text(path: Path, encoding: str) -> str:
 def _read_records(path: Path, text: str, separator: str) -> pd.DataFrame:
     """Returns every record of the file as text, header and blank lines among them."""
     first, expected = _first_record(text, separator)
+    if not expected:
+        raise UserError(f"{path} holds separators and no values: give a file with data")
     try:
-        return pd.read_csv(
-            io.StringIO(text),
-            header=None,
-            names=range(expected),
-            sep=separator,
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,
-            index_col=False,
-        )
-    except pd.errors.ParserError as error:
+        with warnings.catch_warnings():
+            # Cells beyond the expected ones raise or are dropped with a warning, as they fall.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                io.StringIO(text),
+                header=None,
+                names=range(expected),
+                sep=separator,
+                dtype=str,
+                na_filter=False,
+                skip_blank_lines=False,
+                index_col=False,
+            )
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         # The parser counts records; the line is found by reading again, which takes longer.
         if separator != r"\s+":
             line, count = _wrong_record(text, separator, expected)
@@ -344,7 +322,7 @@ def _wrong_record(text: str, separator: str, expected: int) -> tuple[int, int]:
 
 
 def _first_record(text: str, separator: str) -> tuple[int, int]:
-    """Returns the line of the first record that is not blank, and the number of its cells."""
+    """Returns the line and the number of cells of the first record that is not blank."""
     if separator == r"\s+":
         for number, line in enumerate(text.splitlines(), start=1):
             if line.strip():
@@ -355,7 +333,7 @@ def _first_record(text: str, separator: str) -> tuple[int, int]:
         if any(cell.strip() for cell in cells):
             return start, len(cells)
         start = reader.line_num + 1
-    return 1, 1  # separators and nothing else: reported as a table without rows
+    return 1, 0
 
 
 def _header_names(path: Path, header: pd.Series, separator: str, decimal: str) -> list[str]:

@@ -34,6 +34,20 @@ class Naive(Baseline):
         return last.repeat(1, self.spec.horizon, 1)
 
 
+class Extrapolation(Baseline):
+    """Continues the straight line through the last two values."""
+
+    @property
+    def minimum_history(self) -> int:
+        """Two values."""
+        return 2
+
+    def _forecast(self, history: Tensor, known_future: Tensor | None) -> Tensor:
+        before, last = history[:, -2:, self.spec.target_channels].unbind(1)
+        steps = torch.arange(1, self.spec.horizon + 1, device=history.device)
+        return last.unsqueeze(1) + steps[:, None] * (last - before).unsqueeze(1)
+
+
 class SeasonalNaive(Baseline):
     """Repeats the last season.
 
@@ -238,6 +252,7 @@ class Differencing(Baseline):
 
 BASELINES: dict[str, type[Baseline]] = {
     "naive": Naive,
+    "extrapolation": Extrapolation,
     "seasonal_naive": SeasonalNaive,
     "moving_average": MovingAverage,
     "differencing": Differencing,

@@ -23,6 +23,7 @@ from pipelines.experiment import config_hash, deep_merge, experiment_name
 from pipelines.figures import Forecasts, figures
 from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
 from pipelines.pool import Pool
+from pipelines.register import register_winner
 from pipelines.report import report_html
 from pipelines.trials import fit_baseline, test_trial, train_trial
 
@@ -120,6 +121,7 @@ class Comparison:
                     pool.close()
                     self._end_abandoned(parent)
                 self._report(parent, chosen)
+            self._register(parent)
         except KeyboardInterrupt:
             raise UserError("interrupted: the same command goes on where it stopped.") from None
         return parent
@@ -403,6 +405,23 @@ class Comparison:
         figures_of_winner = {f"winner_{k}": float(v) for k, v in summary.iloc[0].items()}
         tracking.log_metrics(self.store, parent, figures_of_winner)
         print_leaderboard(table, lines, self.console)
+
+    def _register(self, parent: str) -> None:
+        """Registers the winner if asked to, and says what to do next."""
+        name = self.config["register_as"]
+        if name:
+            self.console.print(register_winner(self.store, parent, name, data=self.data))
+            command = (
+                f"python -m pipelines.predict --model models:/{name}@champion "
+                "--input history.csv --output forecast.csv"
+            )
+        else:
+            command = f"python -m pipelines.register --comparison {parent}"
+        self.console.print(
+            f"Next: 'make ui' shows every run, figure and the report; '{command}' "
+            f"{'forecasts from your own history' if name else 'registers the winner'}.",
+            highlight=False,
+        )
 
     def _forecasts(self, run_id: str) -> Forecasts:
         """Forecasts the best, the median and the worst test window with the winner's model."""

@@ -88,13 +88,6 @@ def unscaled(spec: SeriesSpec, values: Tensor) -> Tensor:
     return every.to_original(values.double())
 
 
-def minimum_history(model: Forecaster | Baseline) -> int:
-    """Returns the fewest steps of history from which a model forecasts."""
-    if isinstance(model, Baseline):
-        return model.needed_history
-    return model.minimum_history
-
-
 @torch.no_grad()
 def forecast_requests(
     model: Forecaster | Baseline, requests: Sequence[Request]
@@ -146,9 +139,9 @@ def _inputs(model: Forecaster | Baseline, request: Request) -> tuple[Tensor, Ten
     spec = model.spec
     history = _columns(request.history, spec.channels, "history")
     steps = len(history)
-    if steps < minimum_history(model):
+    if steps < model.minimum_history:
         raise UserError(
-            f"the history has {steps} steps and the model needs at least {minimum_history(model)} "
+            f"the history has {steps} steps and the model needs at least {model.minimum_history} "
             f"(best are the {spec.window} that it was trained with): give a longer history"
         )
     scaled = _scaled(spec, history[-spec.window :])

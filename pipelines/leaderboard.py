@@ -22,6 +22,8 @@ from pipelines.verdict import verdict
 __all__ = ["Protocol", "Result", "leaderboard", "print_leaderboard", "verdict"]
 
 METRICS = ("mse", "mae")
+FLAGS = ("chosen", "indistinguishable")
+NOT_NUMBERS = ("model", "kind", "parameters", "seeds", *FLAGS)
 INTERVALS = ("conformal_coverage", "conformal_width", "mc_coverage", "mc_width")
 
 
@@ -127,6 +129,9 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     rows = [_row(result, protocol, differences.get(result.name), floor) for result in results]
     table = pd.DataFrame(rows, columns=_columns(metric))
     table["chosen"] = [name == chosen for name in table["model"]]
+    # A column of no rows, or of nothing but nan, is of numbers too.
+    numbers = [name for name in table.columns if name not in NOT_NUMBERS]
+    table = table.astype({name: float for name in numbers} | {name: bool for name in FLAGS})
     table = (
         table.assign(_limit=table["kind"] == "limit")
         .sort_values(["_limit", f"test_{metric}"], kind="stable", na_position="last")

@@ -26,7 +26,6 @@ from pipelines.forecasting import (
     MODEL_ARTIFACT,
     Request,
     find_saved_model,
-    minimum_history,
     unscaled,
 )
 
@@ -148,7 +147,7 @@ def _example(folder: Path) -> list[Request]:
             history={name: [value] * steps for name, value in values.items()},
             known_future=known or None,
         )
-        for steps in (max(minimum_history(model), spec.window // 2), longest)
+        for steps in (max(model.minimum_history, spec.window // 2), longest)
     ]
 
 

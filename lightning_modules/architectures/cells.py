@@ -241,7 +241,7 @@ def weight_gradient(grad_sums: Tensor, before: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise_recurrent(weight_input: Tensor, weight_recurrent: Tensor, gates: int) -> None:
-    """Initialises each gate: recurrent orthogonal (Saxe et al. 2014), input Glorot & Bengio 2010."""
+    """Initialises gate by gate: recurrent orthogonal (Saxe et al. 2014), input Glorot."""
     for block in weight_recurrent.chunk(gates):
         nn.init.orthogonal_(block)
     for block in weight_input.chunk(gates):

@@ -191,8 +191,7 @@ class GRULayer(NativeLayer):
     """One layer of `nn.GRU`: the native loop on a GPU, a loop of ours on a CPU.
 
     PyTorch has no fused GRU for the CPU: forward and backward of 50 steps of 20 units, batch 32,
-    one thread, take 4.8 ms a layer in `nn.GRU`, 1.0 ms in
-    `nn.LSTM`, which is fused, and 2.4 ms here.
+    one thread, take 4.8 ms in `nn.GRU`, 1.0 ms in `nn.LSTM`, which is fused, and 2.4 ms here.
     """
 
     def forward(self, x: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:

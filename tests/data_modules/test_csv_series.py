@@ -2,8 +2,6 @@ import gzip
 import json
 import logging
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -29,7 +27,9 @@ def frame(steps: int = STEPS) -> pd.DataFrame:
 def built(path, table: pd.DataFrame | None = None, **options) -> CsvSeries:
     if table is not None:
         table.to_csv(path, index=False)
-    data = CsvSeries(str(path), **{"target": "load", "window": 8, "horizon": 3, **options})
+    # 12 of 40 rows calibrate, enough to be left without a warning.
+    defaults = {"target": "load", "window": 8, "horizon": 3, "calibration_fraction": 0.3}
+    data = CsvSeries(str(path), **{**defaults, **options})
     data.setup()
     return data
 
@@ -46,8 +46,8 @@ def test_values_boundaries_and_scaling_by_hand(path):
     assert data.spec.target_channels == [1]
     assert data.describe()["boundaries"] == {
         "train": (0, 120),
-        "validation": (120, 150),
-        "calibration": (150, 160),
+        "validation": (120, 148),
+        "calibration": (148, 160),
         "test": (160, 200),
     }
     np.testing.assert_allclose(data.spec.location, raw[:120].mean(axis=0))
@@ -57,11 +57,11 @@ def test_values_boundaries_and_scaling_by_hand(path):
     torch.testing.assert_close(data.parts["test"].values[0], scaled[152:163])
     torch.testing.assert_close(data.parts["test"].values[-1], scaled[189:])
     sizes = {name: len(part) for name, part in data.parts.items()}
-    assert sizes == {"train": 110, "validation": 28, "calibration": 8, "test": 38}
+    assert sizes == {"train": 110, "validation": 26, "calibration": 10, "test": 38}
     assert (data.spec.time_column, data.spec.frequency) == ("when", "D")
     assert data.spec.noise_floor is None
     back = data.spec.to_original(data.parts["test"].values[0, :, [1]])
-    torch.testing.assert_close(back[:, 0], torch.from_numpy(raw[152:163, 1]).float())
+    torch.testing.assert_close(back[:, 0], torch.tensor(raw[152:163, 1]).float())
 
 
 def test_test_values_do_not_reach_training(path):
@@ -149,17 +149,9 @@ def test_digest(path, tmp_path):
         built(path, frame(), scaling="none").spec.digest,
         built(path, frame(), transform="log").spec.digest,
         built(path, frame(), metric_units="scaled").spec.digest,
-        built(path, frame() * 1 if False else frame().assign(load=2 * frame()["load"])).spec.digest,
+        built(path, frame().assign(load=2 * frame()["load"])).spec.digest,
     }
     assert len(digests) == 10
-    frame().to_csv(path, index=False)
-    code = (
-        "from data_modules import CsvSeries\n"
-        f"data = CsvSeries({str(path)!r}, 'load', window=8, horizon=3); data.setup()\n"
-        "print(data.spec.digest)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == data.spec.digest
 
 
 def test_logarithm_is_taken_before_scaling_and_undone(path):
@@ -234,7 +226,17 @@ def test_frequency_with_gaps(path, frequency, expected):
 
 @pytest.mark.parametrize(
     "style",
-    ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d %B %Y", "%Y-%m-%dT%H:%M:%SZ", "%d-%b-%y"],
+    [
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%d.%m.%Y",
+        "%Y/%m/%d",
+        "%d %B %Y",
+        "%Y-%m-%dT%H:%M:%SZ",
+        "%d-%b-%y",
+        "%m/%d/%y",
+        "%m/%d/%Y %I:%M %p",
+    ],
 )
 def test_dates_are_read_as_they_are_written(path, style):
     table = frame()
@@ -320,7 +322,7 @@ def test_blank_line_in_a_single_column_is_a_missing_value(path):
 
 def test_few_calibration_windows_are_reported(path):
     [message] = built(path, frame(60)).describe()["warnings"]
-    assert "calibration part holds 1 windows" in message and "calibration_fraction" in message
+    assert "calibration part holds 2 windows" in message and "calibration_fraction" in message
 
 
 def test_stateful_chunks(path):

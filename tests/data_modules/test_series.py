@@ -1,5 +1,9 @@
+import contextlib
 import dataclasses
+import io
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -184,6 +188,27 @@ def test_digest_sees_everything_that_matters():
     assert len(digests) == 10
     assert all(len(digest) == 16 for digest in digests)
     assert data_digest([values.clone()], dict(boundaries), make_spec(window=9)) in digests
+
+
+def test_digests_are_the_same_in_another_process(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("load\n" + "".join(f"{k * k % 97 / 7}\n" for k in range(200)))
+    code = f"""
+from data_modules import CsvSeries, SyntheticSeries
+
+kinds = ["sum_of_sines", "sine", "autoregressive", "narx"]
+modules = [SyntheticSeries(kind, sizes=[400, 100, 80]) for kind in kinds]
+modules.append(CsvSeries({str(path)!r}, window=8, horizon=3))
+for data in modules:
+    data.setup()
+    print(data.spec.digest)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = io.StringIO()
+    with contextlib.redirect_stdout(here):
+        exec(code, {})
+    digests = out.stdout.split()
+    assert digests == here.getvalue().split() and len(set(digests)) == 5
 
 
 def test_loaders():

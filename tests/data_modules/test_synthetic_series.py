@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -38,17 +36,6 @@ def test_seed_decides_everything(kind):
     assert torch.equal(first.parts["test"].values, again.parts["test"].values)
     assert first.spec.digest == again.spec.digest != other.spec.digest
     assert not torch.equal(first.parts["test"].values, other.parts["test"].values)
-
-
-def test_digests_are_the_same_in_another_process():
-    code = (
-        "from data_modules import SyntheticSeries\n"
-        f"for kind in {KINDS}:\n"
-        "    data = SyntheticSeries(kind, sizes=[400, 100, 80]); data.setup()\n"
-        "    print(data.spec.digest)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.split() == [built(kind, **SMALL).spec.digest for kind in KINDS]
 
 
 def test_sum_of_sines_has_the_sizes_of_the_book():

@@ -49,14 +49,16 @@ def make_spec():
 
     def make(targets=1, known=0, others=0, window=9, horizon=3, **options):
         count = targets + others + known
-        return SeriesSpec(
-            channels=list("abcdef"[:count]),
-            target_channels=list(range(targets)),
-            known_channels=list(range(targets + others, count)),
-            window=window,
-            horizon=horizon,
-            **{"location": [0.0] * count, "scale": [1.0] * count} | options,
-        )
+        values = {
+            "channels": list("abcdef"[:count]),
+            "target_channels": list(range(targets)),
+            "known_channels": list(range(targets + others, count)),
+            "window": window,
+            "horizon": horizon,
+            "location": [0.0] * count,
+            "scale": [1.0] * count,
+        }
+        return SeriesSpec(**values | options)
 
     return make
 

@@ -15,6 +15,7 @@ from data_modules.synthetic_series import SyntheticSeries
 from lightning_modules.baselines import (
     BASELINES,
     Differencing,
+    Extrapolation,
     Linear,
     MovingAverage,
     Naive,
@@ -91,6 +92,13 @@ def test_naive_repeats_the_last_value():
     history = torch.tensor([[[3.0], [5.0]], [[1.0], [-2.0]]])
     forecast = Naive(data.spec.to_dict()).fit(data).forecast(history)
     assert forecast[:, :, 0].tolist() == [[5, 5, 5], [-2, -2, -2]]
+
+
+def test_extrapolation_continues_the_line_through_the_last_two_values():
+    data = make_data(column(range(40)))
+    history = torch.tensor([[[9.0], [3.0], [5.0]], [[0.0], [1.0], [-2.0]]])
+    forecast = Extrapolation(data.spec.to_dict()).fit(data).forecast(history)
+    assert forecast[:, :, 0].tolist() == [[7, 9, 11], [-5, -8, -11]]
 
 
 def test_forecasts_target_channels_only():

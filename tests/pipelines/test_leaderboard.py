@@ -49,7 +49,7 @@ def result(name, error, validation=None, kind="network", seeds=3, noise=0.05, **
     errors = errors * (1 + noise * random.standard_normal((seeds, WINDOWS, 1)))
     values = {
         "errors": {"mse": errors, "mae": np.sqrt(errors)},
-        "validation": np.full(seeds, error if validation is None else validation),
+        "validation": np.full(seeds, error if validation is None else validation, dtype=float),
         "parameters": 1000,
         "train_seconds": 10.0,
         "inference_us_per_step": 5.0,
@@ -141,11 +141,12 @@ def test_overlapping_windows_are_told_apart_less_easily():
 def test_limits_are_shown_last_and_never_chosen_nor_tested():
     floor = np.tile([0.1, 0.2], (1, WINDOWS, 1))
     results = [
-        result("noise floor", 0.1, kind="limit", errors={"mse": floor}, validation=np.array([])),
+        result("noise floor", 0.1, kind="limit", errors={"mse": floor}),
         result("oracle", 0.2, validation=0.01, kind="limit"),
         result("net", 1.0),
         result("naive", 3.0, kind="baseline", seeds=1),
     ]
+    results[0].validation = np.array([])
     table = leaderboard(results, protocol(noise_floor=[0.1, 0.2]))
     assert list(table["model"]) == ["net", "naive", "noise floor", "oracle"]
     limits = table[table["kind"] == "limit"]
@@ -268,7 +269,8 @@ def test_the_printed_table_fits_the_terminal(width, encoding):
     assert "…" not in board  # no heading or number is cut
     assert ("★" in board) == (encoding == "utf-8")
     assert number(float(table["test_mse"].iloc[0])) in board
-    assert ("95% interval" in board) == (width >= 80)
+    assert "95% interval" in board
+    assert ("p (Holm)" in board) == (width >= 100)
 
 
 def test_numbers_are_written_for_people():

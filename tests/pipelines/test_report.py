@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from data_modules.series import SeriesSpec
 from pipelines.labels import spread
@@ -165,9 +165,8 @@ def test_labels_do_not_overlap(drawn, dpi):
             boxes = []
             for text in labels(axes):
                 # The text's own box, without the line that leads to its point.
-                text.arrow_patch, arrow = None, text.arrow_patch
-                boxes.append((text.get_text(), text.get_window_extent(canvas.get_renderer())))
-                text.arrow_patch = arrow
+                box = Text.get_window_extent(text, canvas.get_renderer())
+                boxes.append((text.get_text(), box))
             for (one, a), (other, b) in itertools.combinations(boxes, 2):
                 wide = min(a.x1, b.x1) - max(a.x0, b.x0)
                 high = min(a.y1, b.y1) - max(a.y0, b.y0)

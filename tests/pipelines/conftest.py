@@ -1,0 +1,69 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from data_modules import SeriesDataModule, SyntheticSeries
+from lightning_modules.forecaster import Forecaster
+from lightning_modules.saving import save_model
+from pipelines import tracking
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """A real sqlite store; making one takes seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking.client(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(empty_database: Path, tmp_path: Path, monkeypatch) -> MlflowClient:
+    """An empty tracking store and registry, in use by everything that asks for the usual one."""
+    path = tmp_path / "mlruns" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copyfile(empty_database, path)
+    uri = f"sqlite:///{path}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return tracking.client(uri)
+
+
+def sines(**options) -> SyntheticSeries:
+    """Returns small data, set up; scaled, so that tests tell original units from scaled ones."""
+    options = {"sizes": [60, 80, 20], "window": 12, "horizon": 4, "scaling": "standard"} | options
+    data = SyntheticSeries("sum_of_sines", **options)
+    data.setup()
+    return data
+
+
+def gru(data: SeriesDataModule, seed: int = 0, calibrated: bool = True, **options) -> Forecaster:
+    """Returns a small network with random weights, calibrated on the data."""
+    torch.manual_seed(seed)
+    architecture = {"class_path": "lightning_modules.architectures.GRU"}
+    architecture |= {"init_args": {"hidden_size": 4, "num_layers": 1}}
+    model = Forecaster(data.spec.to_dict(), architecture, **options).eval()
+    if calibrated:
+        model.calibrate(data.loader("calibration"))
+    return model
+
+
+def saved(model, folder: Path) -> Path:
+    """Saves a model as the pipelines do; returns the folder."""
+    arguments = model.hparams if isinstance(model, Forecaster) else {"spec": model.spec.to_dict()}
+    save_model(model, dict(arguments), folder)
+    return folder
+
+
+@pytest.fixture
+def small():
+    """What tests build models and data with: test files cannot import one another."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(sines=sines, gru=gru, saved=saved)
