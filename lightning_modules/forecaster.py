@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
 from data_modules.series import SeriesBatch, SeriesSpec
 from lightning_modules.architectures import State, detach_state
@@ -91,7 +91,7 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         )
         self.register_buffer("quantiles", torch.tensor(levels))
         self.add_conformal_margin()
-        metrics = {
+        metrics: dict[str, Metric | MetricCollection] = {
             "mse": MeanSquaredError(),
             "mae": MeanAbsoluteError(),
             "mse_last_step": MeanSquaredError(),

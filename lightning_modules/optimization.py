@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
@@ -17,6 +17,9 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+
+Schedule = Literal["constant", "one_cycle", "plateau"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Optimization:
     name: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"] = "adam"
     learning_rate: float = 0.01
     weight_decay: float = 0.0
-    schedule: Literal["constant", "one_cycle", "plateau"] = "one_cycle"
+    schedule: Schedule = "one_cycle"
     warmup_fraction: float = 0.3
     plateau_factor: float = 0.5
     plateau_patience: int = 3
@@ -57,6 +60,7 @@ class Optimization:
             ("name", self.name in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             ("learning_rate", self.learning_rate > 0, "a number above 0"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("schedule", self.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
             ("warmup_fraction", 0 < self.warmup_fraction < 1, "a number between 0 and 1"),
             ("plateau_factor", 0 < self.plateau_factor < 1, "a number between 0 and 1"),
             ("plateau_patience", self.plateau_patience >= 0, "0 or more"),
@@ -71,8 +75,8 @@ class OptimizedModule(L.LightningModule):
     """A LightningModule that trains as its :class:`Optimization` says and logs how it goes.
 
     Every task derives from it. Per epoch it logs ``train_loss``, ``gradient_norm`` (the mean norm
-    before clipping) and ``learning_rate``. Nothing is logged per step: for small models that would
-    cost more than the step itself.
+    before clipping) and the ``learning_rate`` of its last step. Nothing is logged per step: for
+    small models that would cost more than the step itself.
 
     Args:
         optimization: Options of :class:`Optimization`; None for its defaults.
@@ -88,8 +92,9 @@ class OptimizedModule(L.LightningModule):
         self.optimization = Optimization(**(optimization or {}))
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._learning_rate = self.optimization.learning_rate
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimiser and its schedule over all steps that the trainer will take.
 
         Raises:
@@ -140,6 +145,8 @@ class OptimizedModule(L.LightningModule):
         limit = self.optimization.gradient_clip_norm
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit or float("inf"))
         self._add("gradient_norm", norm)
+        # Not read at the epoch's end: by then the schedule has moved on, past its end at last.
+        self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def accumulate_train_loss(self, loss: Tensor) -> None:
         """Adds a step's loss to the epoch's mean; ``training_step`` calls it."""
@@ -169,4 +176,4 @@ class OptimizedModule(L.LightningModule):
                 f"{self.optimization.gradient_clip_norm})."
             )
         self.log_dict(means, sync_dist=True)
-        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.log("learning_rate", self._learning_rate)

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.transforms import Bbox
+from matplotlib.text import Text
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
 
 POINT_SIZE = 9.0
 """Size of the labels, in points."""
 
-_RADII = (9, 15, 23, 33, 45, 60, 78)
-_ANGLES = tuple(np.deg2rad(angle) for angle in range(0, 360, 30))
+_RADII = np.array([9, 14, 20, 28, 38, 50, 65, 82, 100, 120, 145])
+_ANGLES = np.deg2rad(np.arange(0, 360, 20))
+_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -47,85 +50,94 @@ def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
         axes: Where the points are.
         points: What to label.
     """
+    if not points:
+        return
     figure = axes.get_figure(root=True)
     assert figure is not None
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     pixels = figure.dpi / 72
-    frame = axes.get_window_extent(renderer)
     spots = axes.transData.transform([(point.x, point.y) for point in points])
     bars = [axes.transData.transform([(p.x, p.bar[0]), (p.x, p.bar[1])])[:, 1] for p in points]
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in spots]
-    taken += [
-        Bbox.from_extents(x - 2, low, x + 2, high)
-        for (x, _), (low, high) in zip(spots, bars, strict=True)
-    ]
-    crowding = [sum(np.hypot(*(spot - other)) < 80 * pixels for other in spots) for spot in spots]
-    # The least crowded choose last: they find a place anywhere.
-    for i in sorted(range(len(points)), key=lambda i: -crowding[i]):
-        point = points[i]
-        style: dict[str, Any] = {
-            "color": point.colour,
-            "fontsize": POINT_SIZE,
-            "fontweight": "bold" if point.bold else "normal",
-            "textcoords": "offset points",
-            "annotation_clip": False,
-        }
-        label = axes.annotate(point.text, (point.x, point.y), xytext=(0, 0), **style)
-        size = label.get_window_extent(renderer)
-        (dx, dy), box = _place(spots[i], size.width, size.height, taken, frame, pixels)
-        taken.append(box)
-        label.remove()
-        far = np.hypot(dx, dy) > 16
-        arrow = {
-            "arrowstyle": "-",
-            "color": point.colour,
-            "linewidth": 0.6,
-            "alpha": 0.7,
-            "shrinkA": 0,
-            "shrinkB": 3,
-        }
-        centre = ((box.x0 + box.x1) / 2 - spots[i][0], (box.y0 + box.y1) / 2 - spots[i][1])
+    fixed = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
+    fixed += [(x - 2, low, x + 2, high) for (x, _), (low, high) in zip(spots, bars, strict=True)]
+    labels = [
         axes.annotate(
             point.text,
             (point.x, point.y),
-            xytext=(centre[0] / pixels, centre[1] / pixels),
+            xytext=(0, 0),
+            textcoords="offset points",
             ha="center",
             va="center",
-            arrowprops=arrow if far else None,
-            **style,
+            color=point.colour,
+            fontsize=POINT_SIZE,
+            fontweight="bold" if point.bold else "normal",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": point.colour,
+                "linewidth": 0.6,
+                "alpha": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 3,
+            },
         )
+        for point in points
+    ]
+    # The box of the text alone, without the line to the point.
+    sizes = [np.array(Text.get_window_extent(label, renderer).size) for label in labels]
+    frame = np.array(axes.get_window_extent(renderer).extents)
+    choices = [
+        _candidates(spot, size, frame, np.array(fixed), pixels)
+        for spot, size in zip(spots, sizes, strict=True)
+    ]
+    placed: dict[int, int] = {}
+    distance = np.hypot(*(spots[:, None] - spots[None]).transpose(2, 0, 1))
+    crowding = (distance < 80 * pixels).sum(axis=1)
+    # The least crowded choose last, as they find a place anywhere; then all choose again.
+    for i in [*np.argsort(-crowding, kind="stable")] * _PASSES:
+        boxes, penalty = choices[i]
+        others = [choices[k][0][place] for k, place in placed.items() if k != i]
+        covered = _overlap(boxes, np.array(others).reshape(-1, 4), padding=1.5)
+        placed[i] = int(np.argmin(penalty + 10 * covered))
+    for i, label in enumerate(labels):
+        place = placed[i]
+        box = choices[i][0][place]
+        label.set_position(((box[:2] + box[2:]) / 2 - spots[i]) / pixels)
+        # A line only where the label is not beside its point.
+        if _RADII[place // len(_ANGLES)] <= 14 and label.arrow_patch is not None:
+            label.arrow_patch.set_visible(False)
 
 
-def _place(
-    spot: np.ndarray, width: float, height: float, taken: list[Bbox], frame: Bbox, pixels: float
-) -> tuple[tuple[float, float], Bbox]:
-    """Returns the offset in points, and the box, of the best free place around a spot."""
-    best: tuple[float, tuple[float, float], Bbox] | None = None
-    for radius in _RADII:
-        for angle in _ANGLES:
-            dx, dy = radius * np.cos(angle), radius * np.sin(angle)
-            # The label's nearest edge, not its middle, lies at the offset.
-            x = spot[0] + dx * pixels - width * (1 - np.cos(angle)) / 2
-            y = spot[1] + dy * pixels - height * (1 - np.sin(angle)) / 2
-            box = Bbox.from_bounds(x, y, width, height)
-            padded = box.padded(1.5)
-            outside = max(
-                0.0, frame.x0 - x, x + width - frame.x1, frame.y0 - y, y + height - frame.y1
-            )
-            covered = sum(_overlap(padded, other) for other in taken)
-            penalty = radius + 2 * covered + 50 * outside - 2 * np.cos(angle)
-            if best is None or penalty < best[0]:
-                best = penalty, (dx, dy), box
-    assert best is not None
-    return best[1], best[2]
+def _candidates(
+    spot: Numbers, size: Numbers, frame: Numbers, fixed: Numbers, pixels: float
+) -> tuple[Numbers, Numbers]:
+    """Returns the boxes (M, 4) that a label may take, and what speaks against each (M,).
+
+    Args:
+        spot: Of the label's point (2,), in pixels, as all others.
+        size: Width and height of the label (2,).
+        frame: Of the axes (4,), left, bottom, right, top.
+        fixed: Boxes of markers and error bars (n, 4).
+        pixels: In a point.
+    """
+    radius, angle = (grid.ravel() for grid in np.meshgrid(_RADII, _ANGLES, indexing="ij"))
+    away = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    # The label's nearest edge, not its middle, lies at the radius.
+    corner = spot + radius[:, None] * away * pixels - size * (1 - away) / 2
+    boxes = np.concatenate([corner, corner + size], axis=1)
+    outside = np.maximum(frame[:2] - boxes[:, :2], boxes[:, 2:] - frame[2:]).max(axis=1)
+    covered = _overlap(boxes, fixed, padding=1.5)
+    # To the right is where a label is looked for first.
+    return boxes, radius + 2 * covered + 50 * np.maximum(outside, 0) - 2 * np.cos(angle)
 
 
-def _overlap(first: Bbox, second: Bbox) -> float:
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    return width * height if width > 0 and height > 0 else 0.0
+def _overlap(boxes: Numbers, others: Numbers, padding: float) -> Numbers:
+    """Returns the area of each box (M, 4), padded, that the others (n, 4) cover."""
+    low = np.maximum(boxes[:, None, :2] - padding, others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:] + padding, others[None, :, 2:])
+    return np.maximum(high - low, 0).prod(axis=2).sum(axis=1)
 
 
 def label_line_ends(
@@ -178,7 +190,7 @@ def label_line_ends(
         )
 
 
-def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
+def spread(wanted: Numbers, gap: float) -> Numbers:
     """Moves ascending positions apart to at least ``gap``, as little as possible in squares.
 
     Args:

@@ -20,7 +20,7 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from lightning_modules.saving import load_model
+from lightning_modules.saving import CONFIG, WEIGHTS, load_model
 from pipelines import tracking
 from pipelines.forecasting import (
     MODEL_ARTIFACT,
@@ -68,15 +68,20 @@ def log_forecaster(store: MlflowClient, run_id: str, folder: Path, name: str) ->
         name="".join("_" if c in "/:.%\"'" else c for c in name),
         source_run_id=run_id,
     )
-    with _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as code:
+    with _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as temporary:
+        # MLflow keeps the names of files and folders: here they are always the same.
+        model, code = Path(temporary) / MODEL_ARTIFACT, Path(temporary) / "code"
+        model.mkdir()
+        for file in (WEIGHTS, CONFIG):
+            shutil.copyfile(folder / file, model / file)
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=logged.model_id,
             python_model=str(SERVING_CODE),
-            artifacts={MODEL_ARTIFACT: str(folder)},
-            code_paths=_copy_packages(Path(code)),
+            artifacts={MODEL_ARTIFACT: str(model)},
+            code_paths=_copy_packages(code),
             input_example=[request.model_dump(exclude_none=True) for request in example],
             pip_requirements=[f"{each}=={_release(each)}" for each in REQUIREMENTS],
         )

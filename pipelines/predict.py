@@ -362,7 +362,7 @@ def plot(history: History, frame: pd.DataFrame, answer: dict[str, Any], title: s
         else:
             lowest.xaxis.set_major_locator(MaxNLocator(integer=True))
             lowest.set_xlabel("steps after the last value seen")
-        figure.text(0.995, 0.005, title, ha="right", va="bottom", fontsize=7.5, color="#9ca3af")
+        figure.supxlabel(title, x=0.995, ha="right", fontsize=7.5, color="#9ca3af")
     return figure
 
 

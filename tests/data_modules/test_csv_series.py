@@ -164,7 +164,7 @@ def test_logarithm_is_taken_before_scaling_and_undone(path):
         data.parts["test"].values, plain.parts["test"].values, atol=1e-5, rtol=1e-5
     )
     back = data.spec.to_original(data.parts["test"].values[0])[:, 0]
-    expected = torch.from_numpy(table["load"].to_numpy()[152:163]).float()
+    expected = torch.tensor(table["load"].to_numpy()[152:163]).float()
     torch.testing.assert_close(back, expected, rtol=1e-5, atol=0)
 
 

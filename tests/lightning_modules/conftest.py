@@ -1,6 +1,7 @@
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from data_modules.series import SeriesBatch, SeriesSpec
 from lightning_modules.forecaster import Forecaster
@@ -10,7 +11,7 @@ EVERY_OPTION = {
     "Autoregressive": {"order": 3},
     "TDNN": {"hidden_sizes": [5, 4], "delays": [2, 3], "dropout": 0.2},
     "NARX": {"input_delays": 3, "output_delays": 4, "hidden_sizes": [5, 4], "dropout": 0.2},
-    "ElmanRNN": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True, "nonlinearity": "relu"},
+    "ElmanRNN": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
     "LSTM": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True, "forget_bias": 0.5},
     "GRU": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
     "LayerNormRNN": {
@@ -99,6 +100,12 @@ def make_batch():
         return SeriesBatch(torch.randn(shape, generator=generator), torch.arange(size))
 
     return make
+
+
+@pytest.fixture
+def loader():
+    """Wraps batches for a trainer, which would take a list apart."""
+    return lambda batches: DataLoader(batches, batch_size=None)
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import ast
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -89,9 +90,8 @@ def test_of_a_long_history_the_window_counts(small):
 
 def test_without_calibration_there_is_no_interval(small):
     data = small.sines()
-    for model in (small.gru(data, calibrated=False), BASELINES["naive"](data.spec.to_dict())):
-        if not hasattr(model, "coverage"):
-            model.fit(data)
+    naive = BASELINES["naive"](data.spec.to_dict()).fit(data)
+    for model in (small.gru(data, calibrated=False), naive):
         answer = forecast_requests(model, requests_of(data, [12]))[0]
         assert list(answer) == ["forecast"]
     # A calibration part too small for the coverage gives infinite margins: no interval either.
@@ -107,7 +107,8 @@ def test_known_future_is_used_and_asked_for(small):
     known = [data.spec.channels[i] for i in data.spec.known_channels]
     request = requests_of(data, [10])[0]
     history, future, _ = data.spec.split(data.parts["test"].values[:1])
-    expected = data.spec.to_original(model.forecast(history, future).double())
+    with torch.no_grad():
+        expected = data.spec.to_original(model.forecast(history, future).double())
     answer = forecast_requests(model, [request])[0]
     np.testing.assert_allclose(list(answer["forecast"].values()), expected[0].T, rtol=1e-5)
     with pytest.raises(UserError, match=f"known_future lacks the column '{known[0]}'"):
@@ -243,6 +244,16 @@ def post(port: int, payload: object) -> tuple[int, dict]:
             return error.code, json.load(error)
 
 
+def stop(server: subprocess.Popen) -> None:
+    """Ends a server and the processes that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=20)
+            return
+
+
 @pytest.mark.slow
 def test_server_predict_and_process_agree(store, small, tmp_path):
     data = small.sines()
@@ -270,7 +281,10 @@ def test_server_predict_and_process_agree(store, small, tmp_path):
         server = subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # MLflow starts uvicorn by name: it must be found beside this Python.
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1"}
+            | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -297,9 +311,4 @@ def test_server_predict_and_process_agree(store, small, tmp_path):
                 assert status == 400, name
                 assert answer["error_code"] == "INVALID_PARAMETER_VALUE", name
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait(timeout=20)
+            stop(server)

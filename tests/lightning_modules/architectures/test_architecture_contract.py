@@ -314,7 +314,7 @@ def test_one_optimisation_step_lowers_the_loss(name):
     model, x = build(name), inputs(batch=16)
     head = nn.Linear(model.feature_size, 1).double()
     target = x[:, model.output_steps(23), :1].roll(-1, dims=1)
-    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1e-3)
+    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], lr=1e-4)
 
     def loss() -> Tensor:
         return nn.functional.mse_loss(head(model(x)[0]), target)
