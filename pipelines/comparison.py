@@ -384,6 +384,8 @@ class Comparison:
         protocol = self._protocol(results)
         table = leaderboard(results, protocol)
         lines = verdict(table, protocol)
+        if not table["chosen"].any():
+            raise UserError("no model has a finite validation error: nothing can be chosen.")
         winner = str(table.loc[table["chosen"], "model"].iloc[0])
         best = min(selected[winner], key=self._validation)
         winner_run = self.finished[best.hash].info.run_id
@@ -410,7 +412,7 @@ class Comparison:
         """Registers the winner if asked to, and says what to do next."""
         name = self.config["register_as"]
         if name:
-            self.console.print(register_winner(self.store, parent, name, data=self.data))
+            self.console.print(str(register_winner(self.store, parent, name, data=self.data)))
             command = (
                 f"python -m pipelines.predict --model models:/{name}@champion "
                 "--input history.csv --output forecast.csv"

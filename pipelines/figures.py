@@ -166,7 +166,7 @@ def _still_falling(results: Sequence[Result]) -> str:
         return "Validation error during training"
     falling = sum(gain > 0.05 for gain in gains)
     return (
-        f"In the last fifth of its training, {falling} of {plural(len(gains), 'trial')} still "
+        f"In the last fifth of training, {falling} of {plural(len(gains), 'trial')} still "
         "cut its best error by over 5%"
     )
 

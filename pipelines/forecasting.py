@@ -123,11 +123,7 @@ def forecast_requests(
     for positions in lengths.values():
         history = torch.stack([inputs[i][0] for i in positions])
         known = torch.stack([inputs[i][1] for i in positions]) if spec.known_channels else None
-        if isinstance(model, Forecaster):
-            low, point, high = model.interval(history, known)
-        else:
-            point = model.forecast(history, known)
-            low = high = torch.full_like(point, torch.nan)
+        low, point, high = model.interval(history, known)
         batch = [spec.to_original(each.double()) for each in (point, low, high)]
         for row, position in enumerate(positions):
             answers[position] = _answer(model, *(each[row] for each in batch))
@@ -221,6 +217,6 @@ def _answer(
     answer: dict[str, Any] = {
         field: dict(zip(names, values.T.tolist(), strict=True)) for field, values in fields.items()
     }
-    if calibrated and isinstance(model, Forecaster):
+    if calibrated:
         answer["coverage"] = model.coverage
     return answer

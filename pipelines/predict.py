@@ -298,7 +298,7 @@ def plot(history: History, frame: pd.DataFrame, answer: dict[str, Any], title: s
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from pipelines.figures import COLOURS, STYLE
+    from pipelines.drawing import COLOURS, STYLE
     from pipelines.formatting import percent
 
     targets = list(answer["forecast"])

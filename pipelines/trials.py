@@ -60,7 +60,7 @@ def fit_baseline(
     """
     data = build_data(config["data"])
     with explained():
-        init_args = {"spec": data.spec.to_dict(), "coverage": coverage}
+        init_args: dict[str, Any] = {"spec": data.spec.to_dict(), "coverage": coverage}
         baseline = BASELINES[model](**init_args)
         if not baseline.applies_to(data):
             raise UserError(f"{model} does not apply to these data")

@@ -252,7 +252,7 @@ def test_help_needs_no_mlflow():
     code = (
         "import sys, pipelines.predict, pipelines.register\n"
         "pipelines.predict.parser().format_help(); pipelines.register.parser().format_help()\n"
-        "assert 'mlflow' not in sys.modules and 'pipelines.figures' not in sys.modules"
+        "assert 'mlflow' not in sys.modules and 'pipelines.drawing' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

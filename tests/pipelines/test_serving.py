@@ -94,6 +94,9 @@ def test_without_calibration_there_is_no_interval(small):
     for model in (small.gru(data, calibrated=False), naive):
         answer = forecast_requests(model, requests_of(data, [12]))[0]
         assert list(answer) == ["forecast"]
+    naive.calibrate(data.loader("calibration"))
+    answer = forecast_requests(naive, requests_of(data, [12]))[0]
+    assert answer["low"]["y"][0] < answer["forecast"]["y"][0] < answer["high"]["y"][0]
     # A calibration part too small for the coverage gives infinite margins: no interval either.
     model = small.gru(data)
     model.conformal_margin = torch.full_like(model.conformal_margin, math.inf)
