@@ -39,7 +39,7 @@ ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at htt
 
 serve: .venv/.installed ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
+	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
 
 lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

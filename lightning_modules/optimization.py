@@ -120,6 +120,8 @@ class OptimizedModule(L.LightningModule):
                 total_steps=int(steps),
                 # OneCycleLR divides by zero if the rise is one step exactly.
                 pct_start=rise * 0.999 if rise * steps == 1 else rise,
+                # These two were built without momentum, and should not acquire any.
+                cycle_momentum=options.name not in ("rmsprop", "sgd"),
             )
             return {
                 "optimizer": optimizer,

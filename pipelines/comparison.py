@@ -137,7 +137,7 @@ class Comparison:
                 parent = equal[0].info.run_id
                 self._end_abandoned(parent)
                 self._find_finished(parent)
-                self.console.print(
+                self._say(
                     f"Going on with comparison {parent}: {len(self.finished)} of its trials are "
                     "done (--fresh true starts over)."
                 )
@@ -412,18 +412,21 @@ class Comparison:
         """Registers the winner if asked to, and says what to do next."""
         name = self.config["register_as"]
         if name:
-            self.console.print(str(register_winner(self.store, parent, name, data=self.data)))
-            command = (
-                f"python -m pipelines.predict --model models:/{name}@champion "
+            outcome = register_winner(self.store, parent, name, data=self.data)
+            self._say(str(outcome))
+            next_step = (
+                f"python -m pipelines.predict --model models:/{outcome.name}@{outcome.alias} "
                 "--input history.csv --output forecast.csv"
             )
+            purpose = "forecasts from a history of yours"
         else:
-            command = f"python -m pipelines.register --comparison {parent}"
-        self.console.print(
-            f"Next: 'make ui' shows every run, figure and the report; '{command}' "
-            f"{'forecasts from your own history' if name else 'registers the winner'}.",
-            highlight=False,
-        )
+            next_step = f"python -m pipelines.register --comparison {parent}"
+            purpose = "registers the winner, so that it can forecast"
+        self._say(f"Next: 'make ui' shows every run, figure and the report; '{next_step}' {purpose}.")
+
+    def _say(self, text: str) -> None:
+        """Prints a line whose commands can be copied: as it is, not wrapped."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _forecasts(self, run_id: str) -> Forecasts:
         """Forecasts the best, the median and the worst test window with the winner's model."""

@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -226,7 +227,11 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise UserError(f"warm_start: {path} is not a checkpoint: {error}") from error
     try:
-        model.load_state_dict(weights)
+        # Calibration follows training anyway, and its margins have the shape of the horizon.
+        weights.pop("conformal_margin", None)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        if unexpected or set(missing) - {"conformal_margin"}:
+            raise RuntimeError(f"it lacks {missing} and has {unexpected} besides")
     except RuntimeError as error:
         raise UserError(f"warm_start: {path} holds another model: {error}") from error
 
@@ -327,7 +332,11 @@ def fit(
             enable_model_summary=False,
             enable_progress_bar=progress_bar,
         )
-    trainer.fit(model, datamodule=data)
+    with warnings.catch_warnings():
+        # Both are no news to the user: series lie in memory, and Lightning calls an older torch.
+        warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+        trainer.fit(model, datamodule=data)
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict(state)
     model.to("cpu").eval()
