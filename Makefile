@@ -35,7 +35,7 @@ reference: .venv/.installed | mlruns ## The reference table: as compare, longer 
 	$(BIN)/python -m pipelines.compare --config pipelines/configs/series/compare_reference.yaml $(ARGS)
 
 ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at http://127.0.0.1:5000 (PORT=...)
-	$(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
 
 serve: .venv/.installed ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }

@@ -200,6 +200,8 @@ class Comparison:
             def settle(trial: Trial, note: str = "") -> None:
                 """Counts a trial; the last of a candidate's search starts its other seeds."""
                 progress.update(bar, advance=1, note=note)
+                if note and not self.console.is_terminal:
+                    self._say(note)  # a log has no live display
                 if trial.seed != first:
                     return
                 searching[trial.model] -= 1

@@ -78,7 +78,12 @@ def experiment_id(store: MlflowClient, name: str) -> str:
     found = store.get_experiment_by_name(name)
     if found is None:
         try:
-            return store.create_experiment(name, artifact_location(store.tracking_uri))
+            # The kind makes the UI open on runs and charts, not on its views for agents.
+            return store.create_experiment(
+                name,
+                artifact_location(store.tracking_uri),
+                {"mlflow.experimentKind": "custom_model_development"},
+            )
         except MlflowException:  # another process was faster
             found = store.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage == "deleted":
