@@ -4,6 +4,7 @@ Trials run on Ray. Learning rates, epochs and the winner are chosen on validatio
 once, at the end, for all. Started again, a comparison runs only what is missing.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from pipelines.experiment import (
 
 #: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
 CANDIDATE_SECTIONS = ("architecture", "model")
+#: What else a candidate may change: everything but what makes the comparison fair.
+CANDIDATE_CHANGES = (*CANDIDATE_SECTIONS, "config", "optimizer", "warm_start", "num_threads")
 
 
 def parser() -> ArgumentParser:
@@ -79,7 +82,8 @@ def candidate_configs(
         Name -> configuration, checked against the options that exist.
 
     Raises:
-        UserError: If a candidate's file is missing, or an option in it is wrong.
+        UserError: If a candidate's file is missing, or an option in it is wrong, or it wants
+            other data or more training than the others.
     """
     chosen = dict(config["candidates"])
     if config["only"] is not None:
@@ -99,6 +103,12 @@ def candidate_configs(
     resolved = {}
     for name, given in chosen.items():
         changes = {"config": given} if isinstance(given, str) else dict(given)
+        unfair = [key for key in changes if key not in CANDIDATE_CHANGES]
+        if unfair:
+            raise UserError(
+                f"candidate {name!r} changes {unfair[0]}: that is the same for all candidates; it "
+                f"may change {', '.join(CANDIDATE_CHANGES)}."
+            )
         file = changes.pop("config", None)
         content = read_yaml(find(file, folders)) if file else {}
         sections = {key: content[key] for key in CANDIDATE_SECTIONS if key in content}
@@ -130,24 +140,28 @@ def check(config: Mapping[str, Any]) -> None:
         UserError: With the option and what to write instead.
     """
     from lightning_modules.baselines import BASELINES
+    from pipelines.register import checked_name
 
     unknown = [name for name in config["baselines"] if name not in BASELINES]
     clash = [name for name in config["baselines"] if name in config["candidates"]]
+    names = [name for name in config["candidates"] if not re.fullmatch(r"[\w.-]+", name)]
+    rates, output = config["learning_rates"], config["output"]
     for option, wrong, wanted in (
         ("seeds", not config["seeds"], "one or more seeds, such as [0, 1, 2]"),
         ("seeds", len(set(config["seeds"])) < len(config["seeds"]), "different seeds"),
-        (
-            "learning_rates",
-            not config["learning_rates"] or min(config["learning_rates"]) <= 0,
-            "one or more numbers above 0",
-        ),
+        ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
+        ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
         ("metric", config["metric"] not in ("mse", "mae"), "mse or mae"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
         ("baselines", bool(unknown), f"some of {', '.join(BASELINES)}"),
         ("baselines", bool(clash), "names that no candidate has"),
+        ("candidates", bool(names), f"names of letters, digits, '_', '-' and '.', not {names}"),
+        ("output", bool(output) and Path(output).is_file(), "a folder, not a file that exists"),
     ):
         if wrong:
             raise UserError(f"{option} is {config[option]}: write {wanted}.")
+    if config["register_as"] is not None:
+        checked_name(config["register_as"])
 
 
 def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:

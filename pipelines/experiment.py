@@ -16,9 +16,10 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace, namespace_to_dict
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import SeriesDataModule
 from data_modules.errors import UserError
@@ -109,7 +110,7 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
 
 def plain(config: Namespace | Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration as nested dicts of plain values, without paths of config files."""
-    nested = namespace_to_dict(config) if isinstance(config, Namespace) else dict(config)
+    nested = config.as_dict() if isinstance(config, Namespace) else dict(config)
     nested.pop("config", None)
     return nested
 
@@ -163,16 +164,19 @@ def explained() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(str(error)) from error
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Ends the program with the message alone where a user's mistake stopped it."""
+    """Ends the program with the message alone where a user's mistake stopped it.
+
+    A training that diverged counts as one: the message says which options to change.
+    """
     try:
         yield
-    except UserError as error:
+    except (UserError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -254,37 +258,37 @@ class Fitted:
 
 
 class Curves(Callback):
-    """Keeps the validation metric after each epoch, with the seconds spent training until then."""
+    """Keeps the metric of each validation, with the seconds spent training until then."""
 
     def __init__(self, monitor: str) -> None:
         self.monitor = monitor
         self.seconds = 0.0
-        self._started: float | None = None
+        self._started = 0.0
         self.curves: dict[str, list[float]] = {"step": [], "seconds": [], "validation": []}
         self.best: dict[str, float] = {}
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
         self._started = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops the clock: validation is not training."""
-        if self._started is not None:
-            self.seconds += time.perf_counter() - self._started
-            self._started = None
+        self.seconds += time.perf_counter() - self._started
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the epoch."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keeps the metric; of equal ones the first is the best, as for the checkpoint."""
         self.curves["step"].append(float(trainer.global_step))
         self.curves["seconds"].append(self.seconds)
         validation = float(trainer.callback_metrics[self.monitor])
-        if validation <= min(self.curves["validation"], default=math.inf):
+        if validation < min(self.curves["validation"], default=math.inf):
             self.best = {
                 f"best_{name}": float(value)
                 for name, value in trainer.callback_metrics.items()
                 if name.startswith("validation_")
             }
-        self.curves["validation"].append(validation)
+        # Not a number is not the least one, whatever comes later.
+        self.curves["validation"].append(math.inf if math.isnan(validation) else validation)
+        self._started = time.perf_counter()
 
 
 def fit(
@@ -310,7 +314,7 @@ def fit(
 
     Raises:
         UserError: If options contradict one another.
-        FloatingPointError: If training diverges.
+        FloatingPointError: If training diverges, or no epoch gives finite forecasts.
     """
     torch.set_num_threads(config["num_threads"])
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -336,7 +340,21 @@ def fit(
         # Both are no news to the user: series lie in memory, and Lightning calls an older torch.
         warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
-        trainer.fit(model, datamodule=data)
+        try:
+            trainer.fit(model, datamodule=data)
+        except MisconfigurationException as error:  # options that do not go together
+            raise UserError(f"trainer: {error}") from error
+    if not curves.curves["validation"]:
+        raise UserError(
+            "trainer: training ended before its first validation, which chooses the model; give "
+            "max_epochs or max_steps at least one epoch, and do not limit validation to nothing."
+        )
+    if not curves.best:
+        raise FloatingPointError(
+            f"{model.monitor} was never finite, though the training loss was: forecasts grow "
+            "without bound. Use a lower optimizer.learning_rate (now "
+            f"{config['optimizer']['learning_rate']})."
+        )
     state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict(state)
     model.to("cpu").eval()

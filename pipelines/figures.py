@@ -262,10 +262,12 @@ def _forecasts(
             seen = forecasts.history[i, -shown:, k]
             axes.plot(past, seen, color="#6b7280", linewidth=1.3, label="history")
             if inside[i, :, k].all():
+                # The band of a single step would have no width.
+                band = ahead if horizon > 1 else ahead + np.array([-0.3, 0.3])
                 axes.fill_between(
-                    ahead,
-                    forecasts.low[i, :, k],
-                    forecasts.high[i, :, k],
+                    band,
+                    np.broadcast_to(forecasts.low[i, :, k], band.shape),
+                    np.broadcast_to(forecasts.high[i, :, k], band.shape),
                     color=colour,
                     alpha=0.18,
                     linewidth=0,

@@ -178,7 +178,7 @@ def register_winner(
             f"comparison {comparison}: {model} shows what is achievable and forecasts nothing new, "
             "so it is never registered"
         )
-    name = _checked_name(name or parent.info.run_name.removeprefix("compare-"))
+    name = checked_name(name or parent.info.run_name.removeprefix("compare-"))
     _create_registered_model(store, name)
     versions = store.search_model_versions(f"name = '{name}'")
     champion = _aliased(store, name, CHAMPION)
@@ -204,7 +204,7 @@ def register_winner(
     return Registration(name, own, alias, created, model, reason)
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     """Refuses what MLflow refuses in a name, and what would break the query for its versions."""
     if not name.strip() or set("/:'") & set(name):
         raise UserError(f"name: {name!r} must not be empty nor hold any of / : ' - write another")

@@ -1,5 +1,6 @@
 """Everything that knows MLflow: where runs live, how they start, what they hold, how they end."""
 
+import json
 import logging
 import os
 import subprocess
@@ -162,9 +163,8 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def log_data(store: MlflowClient, run_id: str, name: str, digest: str, source: str) -> None:
     """Logs the data set that a run used, with the digest of its split."""
-    dataset = Dataset(
-        name=name, digest=digest, source_type="local", source=f'{{"uri": "{source}"}}'
-    )
+    where = json.dumps({"uri": source})
+    dataset = Dataset(name=name, digest=digest, source_type="local", source=where)
     tag = InputTag("mlflow.data.context", "training")
     store.log_inputs(run_id, datasets=[DatasetInput(dataset, tags=[tag])])
 

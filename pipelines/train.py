@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jsonargparse import ArgumentParser
 
 from pipelines.experiment import (
     Fitted,
     add_experiment_arguments,
     build_data,
+    build_model,
     config_hash,
     count_parameters,
     experiment_name,
@@ -21,9 +23,11 @@ from pipelines.experiment import (
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
+    from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
 
     from data_modules.series import SeriesDataModule
+    from pipelines.evaluation import Evaluation
 
 
 def parser() -> ArgumentParser:
@@ -129,6 +133,49 @@ def train_tracked(
     return fitted
 
 
+def run_figures(
+    config: Mapping[str, Any],
+    data: "SeriesDataModule",
+    model: str,
+    fitted: Fitted,
+    evaluation: "Evaluation",
+) -> "dict[str, Figure]":
+    """Draws one run: its learning curve, its error by step and forecasts of test windows.
+
+    They are the pictures of a comparison with a single model in it.
+    """
+    from pipelines.evaluation import forecast_examples
+    from pipelines.figures import figures
+    from pipelines.leaderboard import Protocol, Result, leaderboard
+
+    metric, rate = config["metric"], config["optimizer"]["learning_rate"]
+    result = Result(
+        name=model,
+        kind="network",
+        errors={name: error[None] for name, error in evaluation.errors.items()},
+        validation=np.array([fitted.metrics[f"best_validation_{metric}"]]),
+        parameters=count_parameters(fitted.model),
+        train_seconds=fitted.curves["seconds"][-1],
+        inference_us_per_step=float("nan"),
+        learning_rate=rate,
+        curves=[fitted.curves],
+        intervals=evaluation.intervals,
+    )
+    protocol = Protocol(
+        metric=metric,
+        seeds=1,
+        learning_rates=[rate],
+        optimizer_steps=fitted.optimizer_steps,
+        nominal_coverage=fitted.model.coverage,
+        data=data.describe(),
+        spec=data.spec,
+        title=data.name,
+    )
+    examples = forecast_examples(fitted.model, data, metric)
+    drawn = figures([result], leaderboard([result], protocol), protocol, examples)
+    return {name: drawn[name] for name in ("learning_curves", "error_by_step", "forecasts")}
+
+
 def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, dict[str, float]]:
     """Trains one model and evaluates it once on test.
 
@@ -140,6 +187,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
         The run's id and its test metrics.
     """
     data = build_data(config["data"])
+    build_model(config, data)  # so that a model that cannot be built leaves no run behind
 
     from pipelines import tracking
     from pipelines.evaluation import evaluate_tests
@@ -161,6 +209,9 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
         }
         tracking.log_metrics(store, run_id, metrics)
         evaluations["test"].save(folder / "evaluation.npz")
+        (folder / "figures").mkdir(exist_ok=True)
+        for title, figure in run_figures(config, data, model, fitted, evaluations["test"]).items():
+            figure.savefig(folder / "figures" / f"{title}.png", dpi=120)
     return run_id, metrics
 
 

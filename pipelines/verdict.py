@@ -261,11 +261,16 @@ def _savings(savings: dict[str, float]) -> list[str]:
 def _losses(savings: dict[str, float]) -> list[str]:
     parameters, training, inference = (savings[name] for name in RESOURCES)
     words = []
-    if parameters * CLEARLY_CHEAPER <= 1:
+    # A model that needs nothing of a kind leaves nothing to divide by.
+    if parameters == 0:
+        words.append("has parameters to train")
+    elif parameters * CLEARLY_CHEAPER <= 1:
         words.append(f"has {ratio(1 / parameters)} more parameters")
-    if training * CLEARLY_CHEAPER <= 1:
+    if training == 0:
+        words.append("needs training")
+    elif training * CLEARLY_CHEAPER <= 1:
         words.append(f"trains {ratio(1 / training)} slower")
-    if inference * CLEARLY_CHEAPER <= 1:
+    if 0 < inference * CLEARLY_CHEAPER <= 1:
         words.append(f"forecasts {ratio(1 / inference)} slower")
     return words
 
