@@ -32,6 +32,7 @@ def parser() -> ArgumentParser:
     """Returns the command line of this pipeline."""
     compare_parser = ArgumentParser(
         prog="python -m pipelines.compare",
+        allow_abbrev=False,
         description="Compares architectures and baselines under one protocol, tracked in MLflow.",
     )
     add_experiment_arguments(compare_parser, architecture_required=False)

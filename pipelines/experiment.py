@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -76,7 +76,7 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
     parser.add_class_arguments(L.Trainer, "trainer", skip=FILLED_IN_TRAINER, instantiate=False)
     parser.add_argument(
         "--metric",
-        type=str,
+        type=Literal["mse", "mae"],
         default="mse",
         help="Validation metric that chooses checkpoints and stops early (lower is better).",
     )
@@ -337,9 +337,11 @@ def fit(
             enable_progress_bar=progress_bar,
         )
     with warnings.catch_warnings():
-        # Both are no news to the user: series lie in memory, and Lightning calls an older torch.
+        # None is news to the user: series lie in memory, Lightning calls an older torch, and
+        # metrics are logged after each epoch.
         warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+        warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
         try:
             trainer.fit(model, datamodule=data)
         except MisconfigurationException as error:  # options that do not go together

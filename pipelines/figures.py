@@ -133,8 +133,8 @@ def _learning_curves(
     axes.set_ylabel(error_label(protocol, "validation"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_yscale("log")
-    if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
-        floor = float(np.mean(protocol.spec.noise_floor))
+    floor = float(np.mean(protocol.spec.noise_floor or [0.0]))
+    if protocol.metric == "mse" and floor > 0:  # 0 has no place on a log axis
         axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
         ends.append((floor, "noise floor", LIMIT))
     band = f". Bands: from the least to the most of {most} seeds" if most > 1 else " (one seed)"

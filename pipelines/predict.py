@@ -49,6 +49,7 @@ def parser() -> ArgumentParser:
     """Returns the command line of this pipeline."""
     predict_parser = ArgumentParser(
         prog="python -m pipelines.predict",
+        allow_abbrev=False,
         description="Forecasts what follows the history in a CSV file.",
     )
     for option, text in (

@@ -60,6 +60,7 @@ def parser() -> ArgumentParser:
     """Returns the command line of this pipeline."""
     register_parser = ArgumentParser(
         prog="python -m pipelines.register",
+        allow_abbrev=False,
         description="Registers a comparison's winner as champion if it beats the present champion "
         "on validation, else as challenger.",
     )

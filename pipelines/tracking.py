@@ -71,7 +71,8 @@ def artifact_location(uri: str) -> str | None:
     """Returns where artifacts go: beside a sqlite file; a server decides for itself."""
     if not uri.startswith("sqlite:///"):
         return None
-    return (Path(uri.removeprefix("sqlite:///").split("?")[0]).parent / "artifacts").as_uri()
+    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
+    return (database.parent / "artifacts").as_uri()
 
 
 def experiment_id(store: MlflowClient, name: str) -> str:

@@ -34,6 +34,7 @@ def parser() -> ArgumentParser:
     """Returns the command line of this pipeline."""
     train_parser = ArgumentParser(
         prog="python -m pipelines.train",
+        allow_abbrev=False,
         description="Trains one model, evaluates it once on test, and tracks the run in MLflow.",
     )
     add_experiment_arguments(train_parser)

@@ -67,7 +67,7 @@ def test_config_hash_survives_order_and_yaml(config):
 
 def test_config_hash_is_the_same_in_other_processes_and_tells_differences():
     config = {"optimizer": {"learning_rate": 0.01}, "seed": 0}
-    assert config_hash(config) == "41ac90e23c8a0f2f"
+    assert config_hash(config) == "41e86dd37abb5b08"
     assert config_hash(deep_merge(config, {"seed": 1})) != config_hash(config)
     assert config_hash(deep_merge(config, {"optimizer": {"learning_rate": 0.02}})) != config_hash(
         config
@@ -107,7 +107,7 @@ def test_read_yaml_says_what_is_wrong_and_where(tmp_path):
         ("--trainer.max_epoch=3", "max_epoch"),
         ("--trainer.logger=true", "logger"),
         ("--trainer.max_epochs=many", "max_epochs"),
-        ("--model.spec={}", "spec"),
+        ("--model.spec={a: 1}", "spec"),
         ("--model.stateful=true", "stateful"),
         ("--model.loss=mze", "loss"),
         ("--architecture.hidden_sizes=4", "hidden_sizes"),
@@ -128,9 +128,7 @@ def test_wrong_options_are_refused(tiny_arguments, argument, message, capsys):
     with pytest.raises(SystemExit) as ended:
         train.parser().parse_args([*tiny_arguments, argument])
     assert ended.value.code == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.lstrip().startswith("error:") or message in error
-    assert message in error
+    assert message in capsys.readouterr().err.partition("error: ")[2]
 
 
 def test_a_required_part_is_asked_for(capsys):
@@ -232,6 +230,8 @@ def test_the_command_line_overrides_the_file(tmp_path):
 # Mistakes -----------------------------------------------------------------------------------------
 
 
+# Lightning wonders too, before we refuse.
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key:UserWarning")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -314,7 +314,8 @@ def test_the_best_epoch_is_restored(tiny_config, tmp_path):
     """A learning rate so high that validation jumps about: the last epoch is not the best."""
     config = tiny_config(
         "--optimizer.schedule=constant",
-        "--optimizer.learning_rate=0.6",
+        "--optimizer.name=rmsprop",
+        "--optimizer.learning_rate=3",
         "--trainer.max_epochs=12",
     )
     fitted, data = trained(config, tmp_path)
@@ -391,8 +392,8 @@ def test_warm_start(tiny_config, tmp_path):
         f"--warm_start={checkpoint}", "--seed=5", "--optimizer.learning_rate=1e-12"
     )
     model = build_model(config, build_data(config["data"]))
-    for name, weight in first.model.state_dict().items():
-        assert torch.equal(weight, model.state_dict()[name]), name
+    for name, weight in first.model.named_parameters():
+        assert torch.equal(weight, model.get_parameter(name)), name
     again, _ = trained(config, tmp_path / "again")
     assert again.metrics["best_validation_mse"] == pytest.approx(
         first.metrics["best_validation_mse"], rel=1e-4
