@@ -35,9 +35,9 @@ reference: .venv/.installed | mlruns ## The reference table: as compare, longer 
 	$(BIN)/python -m pipelines.compare --config pipelines/configs/series/compare_reference.yaml $(ARGS)
 
 ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at http://127.0.0.1:5000 (PORT=...)
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI) --host 127.0.0.1 --port $(PORT)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host 127.0.0.1 --port $(PORT)
 
-serve: .venv/.installed ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
+serve: .venv/.installed | mlruns ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
 
@@ -47,10 +47,10 @@ lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/mypy
 
 test-fast: .venv/.installed-dev ## Unit tests
-	$(BIN)/python -m pytest -m 'not slow'
+	env -u MLFLOW_TRACKING_URI $(BIN)/python -m pytest -m 'not slow'
 
 test: lint ## Everything that CI runs: lint, types, unit and end-to-end tests
-	$(BIN)/python -m pytest
+	env -u MLFLOW_TRACKING_URI $(BIN)/python -m pytest
 
 clean: ## Remove caches and the virtual environment (never mlruns)
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -6,8 +6,9 @@ on standard input, which names a model, trains one epoch and answers with its se
 built at its first line and its first epoch is not counted: it traces and compiles the graph.
 
 Everything is as Keras has it by default: ``model.fit`` on arrays, a compiled graph, layers with
-their own kernels. What is the same as in Unroll: sizes, batches, Adam, clipping by global norm, a
-learning rate that rises and falls, the number of threads.
+their own kernels. After `` xla`` behind the name the graph is compiled by XLA, which is not the
+default on a CPU. What is the same as in Unroll: sizes, batches, Adam, clipping by global norm, a
+learning rate that rises and falls, one thread.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,26 +51,36 @@ MODELS = {
 }
 
 
-class Clock(keras.callbacks.Callback):
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+class EpochClock(keras.callbacks.Callback):
     """Keeps the seconds of the last epoch."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.clock = clock
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts."""
-        self.start = time.perf_counter()
+        self.start = self.clock()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Stops."""
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = self.clock() - self.start
 
 
 class Trained:
     """One model with its data, built and compiled, its first epoch done."""
 
-    def __init__(self, name: str, values: np.ndarray, horizon: int, batch_size: int) -> None:
+    def __init__(
+        self, name: str, xla: bool, values: np.ndarray, horizon: int, batch_size: int
+    ) -> None:
         """Builds the model and trains one epoch.
 
         Args:
             name: One of ``MODELS``.
+            xla: Whether XLA compiles it.
             values: Windows (N, window + horizon, 1).
             horizon: Steps to forecast from every step.
             batch_size: Windows in a batch.
@@ -86,16 +98,20 @@ class Trained:
             0.0004, int(0.7 * steps), warmup_target=0.01, warmup_steps=int(0.3 * steps)
         )
         optimizer = keras.optimizers.Adam(rate, global_clipnorm=1.0)
-        self.model.compile(loss="mse", optimizer=optimizer)
-        self.epoch()
+        self.model.compile(loss="mse", optimizer=optimizer, jit_compile=xla or "auto")
+        self.epoch(time.perf_counter)
 
-    def epoch(self) -> float:
-        """Trains one epoch and returns its seconds."""
-        clock = Clock()
+    def epoch(self, clock: Callable[[], float]) -> float:
+        """Trains one epoch and returns its seconds on a clock."""
+        epoch_clock = EpochClock(clock)
         self.model.fit(
-            self.inputs, self.targets, batch_size=self.batch_size, verbose=0, callbacks=[clock]
+            self.inputs,
+            self.targets,
+            batch_size=self.batch_size,
+            verbose=0,
+            callbacks=[epoch_clock],
         )
-        return clock.seconds
+        return epoch_clock.seconds
 
 
 def main() -> None:
@@ -104,18 +120,21 @@ def main() -> None:
     parser.add_argument("values", help=".npy of windows")
     parser.add_argument("--horizon", type=int, required=True)
     parser.add_argument("--batch_size", type=int, required=True)
-    parser.add_argument("--num_threads", type=int, default=1)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(options.num_threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.num_threads)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     values = np.load(options.values)
     models: dict[str, Trained] = {}
     print(f"Keras {keras.__version__} on TensorFlow {tf.__version__}", flush=True)
     for line in sys.stdin:
-        name = line.strip()
-        if name not in models:
-            models[name] = Trained(name, values, options.horizon, options.batch_size)
-        print(models[name].epoch(), flush=True)
+        request = line.strip()
+        if request not in models:
+            name, _, compiler = request.partition(" ")
+            models[request] = Trained(
+                name, compiler == "xla", values, options.horizon, options.batch_size
+            )
+        print(models[request].epoch(CLOCKS[options.clock]), flush=True)
 
 
 if __name__ == "__main__":

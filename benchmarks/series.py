@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,11 @@ KERAS_WORKER = Path(__file__).with_name("keras_worker.py")
 #: Architectures that Keras has too, in the sizes of their configurations.
 IN_KERAS = ("simple_rnn", "lstm", "gru", "conv_gru", "simple_wavenet")
 BATCH_SIZE = 32
-#: Seconds that pass, or that the processor works for this process and all its threads.
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+COLUMNS = ["round", "model", "bare", "unroll", "keras", "keras_xla"]
+Clock = Callable[[], float]
+#: Seconds that pass; or seconds of processor time, of all threads of a process, for a machine that
+#: other work shares.
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 #: The limits: a ratio where a bare step takes long, else a difference.
 LONG_STEP_MS, MAX_RATIO, MAX_OVERHEAD_MS = 5.0, 1.25, 1.0
 
@@ -64,7 +68,7 @@ def series_configs(epochs: int, sizes: Sequence[int] | None = None) -> dict[str,
             continue
         arguments = [f"--config={path}", f"--data.batch_size={BATCH_SIZE}", "--num_threads=1"]
         arguments += [f"--trainer.max_epochs={epochs + 1}", "--trainer.accelerator=cpu"]
-        arguments += ["--early_stopping_patience=null"]
+        arguments += ["--early_stopping_patience=null", "--optimizer.schedule=one_cycle"]
         if sizes:
             arguments.append(f"--data.sizes={list(sizes)}")
         configs[path.stem] = plain(parser().parse_args(arguments))
@@ -90,7 +94,9 @@ class BareLoss:
         return functional.mse_loss(self.head(features[:, -len(self.steps) :]), targets)
 
 
-def bare_epochs(config: Mapping[str, Any], data: SeriesDataModule) -> list[float]:
+def bare_epochs(
+    config: Mapping[str, Any], data: SeriesDataModule, clock: Clock = time.perf_counter
+) -> list[float]:
     """Trains with a plain loop and returns the seconds of every epoch but the first."""
     model = build_model(config, data)
     loss_of = BareLoss(model)
@@ -124,18 +130,19 @@ class EpochClock(L.Callback):
     epoch's training.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.seconds: list[float] = []
         self._start: float | None = None
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stops the clock; the first epoch has none."""
         if self._start is not None:
-            self.seconds.append(clock() - self._start)
+            self.seconds.append(self.clock() - self._start)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts it."""
-        self._start = clock()
+        self._start = self.clock()
 
 
 def unroll_epochs(
@@ -143,15 +150,16 @@ def unroll_epochs(
     data: SeriesDataModule,
     store: "MlflowClient",
     name: str,
+    clock: Clock = time.perf_counter,
     progress_bar: bool = False,
 ) -> list[float]:
     """Trains as the pipelines do, into an MLflow run; returns as :func:`bare_epochs`."""
-    clock = EpochClock()
+    epoch_clock = EpochClock(clock)
     run_id = start_tracked_run(store, config, data, Labels(name, name, "train"))
     with tracking.running(store, run_id), tempfile.TemporaryDirectory() as folder:
         logger = tracking.RunLogger(store, run_id)
-        fit(config, data, Path(folder), logger, [clock], progress_bar)
-    return clock.seconds
+        fit(config, data, Path(folder), logger, [epoch_clock], progress_bar)
+    return epoch_clock.seconds
 
 
 class Keras:
@@ -168,16 +176,25 @@ class Keras:
             raise UserError(f"Keras failed: {self._log.read_text(errors='replace')[-2000:]}")
         return line.strip()
 
-    def epoch(self, name: str) -> float:
-        """Returns the seconds of one epoch; a model's first epoch goes before and is left out."""
+    def epochs(self, request: str) -> list[float]:
+        """Trains one epoch and returns its seconds; a model's first epoch goes before, left out.
+
+        Args:
+            request: Name of a model, followed by `` xla`` to compile it so.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{name}\n")
-        self._process.stdin.flush()
-        return float(self._read())
+        try:
+            self._process.stdin.write(f"{request}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the reason is read below
+        return [float(self._read())]
 
 
 @contextmanager
-def keras(interpreter: Path, data: SeriesDataModule, folder: Path) -> Iterator[Keras]:
+def keras(
+    interpreter: Path, data: SeriesDataModule, folder: Path, clock: str = "wall"
+) -> Iterator[Keras]:
     """Starts Keras on the training windows of the data, and stops it with the block.
 
     Raises:
@@ -185,7 +202,7 @@ def keras(interpreter: Path, data: SeriesDataModule, folder: Path) -> Iterator[K
     """
     windows, log = folder / "windows.npy", folder / "keras.log"
     np.save(windows, data.parts["train"].values.numpy())
-    command = [str(interpreter), str(KERAS_WORKER), str(windows), "--num_threads=1"]
+    command = [str(interpreter), str(KERAS_WORKER), str(windows), f"--clock={clock}"]
     command += [f"--horizon={data.spec.horizon}", f"--batch_size={BATCH_SIZE}"]
     with log.open("w") as errors:
         try:
@@ -210,6 +227,7 @@ def measure(
     configs: Mapping[str, Mapping[str, Any]],
     rounds: int,
     keras_python: Path | None = None,
+    clock: str = "wall",
     progress_bar: bool = False,
 ) -> pd.DataFrame:
     """Trains every architecture with every contestant, round after round.
@@ -218,11 +236,12 @@ def measure(
         configs: Configurations by name, all of the same data.
         rounds: How often.
         keras_python: Interpreter of an environment that has Keras; None to leave Keras out.
+        clock: One of ``CLOCKS``.
         progress_bar: Whether Unroll shows its progress bar, as in a terminal.
 
     Returns:
-        A row per round and model: ``round``, ``model`` and ms per step of ``bare``, ``unroll`` and
-        ``keras`` (NaN where there is none).
+        A row per round and model: ``round``, ``model`` and ms per step of ``bare``, ``unroll``,
+        ``keras`` as it is by default and ``keras_xla``, compiled by XLA (NaN where there is none).
     """
     data = build_data(next(iter(configs.values()))["data"])
     steps = len(torch.arange(len(data.parts["train"])).split(BATCH_SIZE))
@@ -230,30 +249,31 @@ def measure(
     rows = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unroll-")))
-        store = tracking.client(f"sqlite:///{folder / 'mlflow.db'}")
-        rival = stack.enter_context(keras(keras_python, data, folder)) if keras_python else None
-        if rival:
+        rival = None
+        if keras_python:
+            rival = stack.enter_context(keras(keras_python, data, folder, clock))
             print(rival.version)
+        store = tracking.client(f"sqlite:///{folder / 'mlflow.db'}")
         for number in range(rounds):
             for name, config in configs.items():
-
-                def bare(config: Mapping[str, Any] = config) -> list[float]:
-                    return bare_epochs(config, data)
-
-                def unroll(config: Mapping[str, Any] = config, name: str = name) -> list[float]:
-                    return unroll_epochs(config, data, store, name, progress_bar)
-
-                contestants = {"bare": bare, "unroll": unroll}
+                contestants: dict[str, Callable[[], list[float]]] = {
+                    "bare": partial(bare_epochs, config, data, CLOCKS[clock]),
+                    "unroll": partial(
+                        unroll_epochs, config, data, store, name, CLOCKS[clock], progress_bar
+                    ),
+                }
                 if rival and name in IN_KERAS:
-                    contestants["keras"] = lambda name=name: [rival.epoch(name)]
+                    contestants["keras"] = partial(rival.epochs, name)
+                    contestants["keras_xla"] = partial(rival.epochs, f"{name} xla")
                 # Every other round runs backwards: none always comes first.
                 order = list(contestants)[:: -1 if number % 2 else 1]
-                row: dict[str, Any] = {"round": number, "model": name, "keras": np.nan}
+                row: dict[str, Any] = dict.fromkeys(COLUMNS, np.nan)
+                row |= {"round": number, "model": name}
                 row |= {who: 1000 * float(np.median(contestants[who]())) / steps for who in order}
                 rows.append(row)
                 figures = "  ".join(f"{who} {row[who]:6.2f}" for who in contestants)
                 print(f"round {number + 1}/{rounds}  {name:16} {figures}", file=sys.stderr)
-    return pd.DataFrame(rows)[["round", "model", "bare", "unroll", "keras"]]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def summary(rounds: pd.DataFrame) -> pd.DataFrame:
@@ -262,7 +282,8 @@ def summary(rounds: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``model``; ``bare_ms``, ``unroll_ms``, ``keras_ms``: median ms a step; ``overhead_ms`` and
         ``ratio`` (with ``ratio_low``, ``ratio_high``: least and greatest of a round): Unroll to the
-        bare loop; ``keras_ratio``: Keras to Unroll, above 1 where Unroll is faster; ``verdict``.
+        bare loop; ``keras_ratio``: Keras to Unroll, above 1 where Unroll is faster; the same for
+        ``keras_xla``; ``verdict``.
     """
     rows = []
     for model, part in rounds.groupby("model", sort=False):
@@ -277,6 +298,8 @@ def summary(rounds: pd.DataFrame) -> pd.DataFrame:
             "ratio_high": ratio.max(),
             "keras_ms": part["keras"].median(),
             "keras_ratio": (part["keras"] / part["unroll"]).median(),
+            "keras_xla_ms": part["keras_xla"].median(),
+            "keras_xla_ratio": (part["keras_xla"] / part["unroll"]).median(),
         }
         rows.append(row | {"verdict": verdict(row)})
     return pd.DataFrame(rows)
@@ -311,6 +334,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--models", nargs="+", help="Only these configurations.")
     options.add_argument("--sizes", type=int, nargs=3, help="Series: train, validate, test.")
     options.add_argument("--keras-python", type=Path, help="Interpreter that has Keras 3.")
+    options.add_argument(
+        "--clock", choices=list(CLOCKS), default="wall", help="Time that passes, or processor time."
+    )
     options.add_argument("--progress-bar", action="store_true", help="Train with it shown.")
     options.add_argument("--output", type=Path, help="CSV to write the summary to.")
     given = options.parse_args(arguments)
@@ -321,9 +347,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         options.error(f"--models: no {', '.join(sorted(unknown))} among {', '.join(configs)}")
     configs = {name: configs[name] for name in given.models or configs}
-    print(machine())
+    print(f"{machine()}, {given.clock} time")
     with user_errors():
-        rounds = measure(configs, given.rounds, given.keras_python, given.progress_bar)
+        rounds = measure(configs, given.rounds, given.keras_python, given.clock, given.progress_bar)
     table = summary(rounds)
     print(machine())
     print(table.to_string(index=False, float_format=lambda number: f"{number:.2f}", na_rep="-"))

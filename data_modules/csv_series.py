@@ -53,7 +53,7 @@ class CsvSeries(SeriesDataModule):
         missing: Literal["error", "ffill", "interpolate"] = "error",
         duplicates: Literal["error", "drop"] = "error",
         sort: bool = False,
-        metric_units: Literal["original", "scaled"] = "original",
+        metric_units: Literal["original", "scaled"] | None = None,
         season_length: int | None = None,
         batch_size: int = 32,
         evaluation_batch_size: int = 1000,
@@ -84,7 +84,8 @@ class CsvSeries(SeriesDataModule):
                 (which looks ahead of the gap, though never into another part).
             duplicates: "error", or "drop" to remove rows that repeat an earlier one entirely.
             sort: Whether to sort the rows by time.
-            metric_units: Units in which errors are reported: "original" or "scaled".
+            metric_units: Units in which errors are reported: "original", or "scaled"; by default
+                original for one target, scaled for several, whose units may differ.
             season_length: Steps in a season, such as 12 for monthly data.
             batch_size: Windows in a training batch; parallel streams if stateful.
             evaluation_batch_size: Windows in a batch of any other part.
@@ -112,10 +113,11 @@ class CsvSeries(SeriesDataModule):
             ("transform", transform, ("none", "log")),
             ("missing", missing, ("error", "ffill", "interpolate")),
             ("duplicates", duplicates, ("error", "drop")),
-            ("metric_units", metric_units, ("original", "scaled")),
+            ("metric_units", metric_units, (None, "original", "scaled")),
         ]:
             if value not in choices:
-                raise UserError(f"{option} is {value!r}: write one of {', '.join(choices)}")
+                listed = ", ".join(choice for choice in choices if choice)
+                raise UserError(f"{option} is {value!r}: write one of {listed}")
         if stride < 1:
             raise UserError(f"stride is {stride}: write a whole number of at least 1")
         if stateful and stride != 1:
@@ -200,7 +202,7 @@ class CsvSeries(SeriesDataModule):
             location=location,
             scale=scale,
             transform=self.transform,
-            metric_units=self.metric_units,
+            metric_units=self.metric_units or ("original" if len(targets) == 1 else "scaled"),
             season_length=self.season_length,
             block_length=overlapping_block_length(self.window, self.horizon, len(parts["test"])),
             time_column=time_column,

@@ -120,9 +120,9 @@ class Forecaster(ConformalIntervals, OptimizedModule):
             )
         if self.mc_samples < 2:
             raise ValueError(f"model.mc_samples is {self.mc_samples}: it must be at least 2.")
-        if self.minimum_history > window:
+        if self._first_output > window:
             raise ValueError(
-                f"{name} needs {self.minimum_history} steps for its first output, but data.window "
+                f"{name} needs {self._first_output} steps for its first output, but data.window "
                 f"is {window}; use a larger window."
             )
         last = int(self.architecture.output_steps(window)[-1])
@@ -173,8 +173,10 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         outputs, targets, _ = self._outputs_and_targets(batch.values, None)
         self.log("validation_loss", self._loss(outputs, targets), batch_size=len(batch.values))
         history, known, truth = self.spec.split(batch.values)
-        forecast = self.spec.to_metric_units(self.forecast(history, known))
-        truth = self.spec.to_metric_units(truth)
+        # In float64 (float32 where there is none): a large mean would swallow the error.
+        wide = torch.float32 if truth.device.type == "mps" else torch.float64
+        forecast = self.spec.to_metric_units(self.forecast(history, known).to(wide))
+        truth = self.spec.to_metric_units(truth.to(wide))
         for name, metric in self.metrics.items(keep_base=True):
             last = slice(-1, None) if name == "mse_last_step" else slice(None)
             metric.update(forecast[:, last].contiguous(), truth[:, last].contiguous())
@@ -232,6 +234,13 @@ class Forecaster(ConformalIntervals, OptimizedModule):
 
     @property
     def minimum_history(self) -> int:
+        """Fewest steps of history from which outputs are of the kind that was trained."""
+        if self.output_mode == "sequence_to_vector":
+            return self.spec.window
+        return max(self._first_output, self.warmup + 1)
+
+    @property
+    def _first_output(self) -> int:
         """Steps of history that the architecture needs at least to give an output."""
         return next(
             steps for steps in range(1, 1_000_000) if len(self.architecture.output_steps(steps)) > 0

@@ -128,6 +128,11 @@ class OptimizedModule(L.LightningModule):
                 "lr_scheduler": {"scheduler": one_cycle, "interval": "step"},
             }
         if options.schedule == "plateau":
+            if self.trainer.check_val_every_n_epoch is None:
+                raise ValueError(
+                    "optimizer.schedule: plateau looks at validation once an epoch; leave "
+                    "trainer.check_val_every_n_epoch at 1, or use one_cycle or constant."
+                )
             plateau = ReduceLROnPlateau(
                 optimizer, factor=options.plateau_factor, patience=options.plateau_patience
             )

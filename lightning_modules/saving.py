@@ -1,6 +1,7 @@
 """Models as plain files: weights in safetensors, everything else in JSON; nothing to unpickle."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ def save_model(model: nn.Module, init_args: dict[str, Any], folder: Path) -> Non
     save_file(tensors, folder / WEIGHTS)
 
 
-def load_model(folder: Path) -> Any:
+def load_model(folder: Path, trusted: Collection[str] = ("lightning_modules",)) -> Any:
     """Rebuilds a model from :func:`save_model`'s files, in eval mode, on the CPU.
 
     Args:
         folder: Holds ``weights.safetensors`` and ``model.json``.
+        trusted: Top-level packages whose classes the file may name. Only for files that the caller
+            wrote should any be added.
 
     Raises:
         ValueError: If a file is missing or broken, or names a class that is no model of Unroll's.
@@ -45,8 +48,14 @@ def load_model(folder: Path) -> Any:
     except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no saved model: {error}") from error
     # The file comes from outside: it may name a model, not whatever is importable.
-    if not str(class_path).startswith("lightning_modules."):
-        raise ValueError(f"{folder / CONFIG} names {class_path!r}, which is no model of Unroll's.")
+    architecture = init_args.get("architecture") if isinstance(init_args, dict) else None
+    named = [class_path, *([architecture.get("class_path")] if architecture else [])]
+    for name in named:
+        if str(name).split(".")[0] not in trusted:
+            raise ValueError(
+                f"{folder / CONFIG} names {name!r}, which is no model of Unroll's: an architecture "
+                "of yours belongs into lightning_modules/architectures."
+            )
     cls = import_class(class_path)
     if not issubclass(cls, nn.Module) or not cls.__module__.startswith("lightning_modules."):
         raise ValueError(f"{folder / CONFIG} names {class_path!r}, which is no model of Unroll's.")

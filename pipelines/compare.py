@@ -25,7 +25,7 @@ from pipelines.experiment import (
 #: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
 CANDIDATE_SECTIONS = ("architecture", "model")
 #: What else a candidate may change: everything but what makes the comparison fair.
-CANDIDATE_CHANGES = (*CANDIDATE_SECTIONS, "config", "optimizer", "warm_start", "num_threads")
+CANDIDATE_CHANGES = (*CANDIDATE_SECTIONS, "config", "optimizer")
 
 
 def parser() -> ArgumentParser:
@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
         ("--short", bool, False, "Say that this is a short run, not the reference."),
         (
             "--candidates",
-            dict[str, str | dict[str, Any]],
+            dict[str, str | dict],  # not dict[str, Any]: class_path in an Any is taken for a class
             {},
             "Name -> YAML of an architecture, or {config: YAML, and what to change in it}.",
         ),
@@ -67,6 +67,8 @@ def parser() -> ArgumentParser:
         ("--fresh", bool, False, "Start over, even where an equal comparison has run."),
     ):
         compare_parser.add_argument(option, type=kind, default=default, help=text)
+    # Small networks are faster on a core of their own; with gpu each trial asks Ray for one.
+    compare_parser.set_defaults({"trainer.accelerator": "cpu"})
     return compare_parser
 
 
@@ -96,7 +98,7 @@ def candidate_configs(
         chosen = {name: chosen[name] for name in chosen if name in config["only"]}
     if not chosen and not config["baselines"]:
         raise UserError("candidates: there is nothing to compare; name at least one.")
-    trial_parser = ArgumentParser()
+    trial_parser = ArgumentParser(exit_on_error=False)
     add_experiment_arguments(trial_parser)
     options = {action.dest.split(".")[0] for action in trial_parser._actions}
     base = {key: value for key, value in config.items() if key in options}
@@ -153,6 +155,8 @@ def check(config: Mapping[str, Any]) -> None:
         ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
         ("metric", config["metric"] not in ("mse", "mae"), "mse or mae"),
+        ("baselines", "oracle" in config["candidates"], "no candidate named oracle"),
+        ("ray", (config["ray"]["num_cpus"] or 1) < 1, "ray.num_cpus of 1 or more"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
         ("baselines", bool(unknown), f"some of {', '.join(BASELINES)}"),
         ("baselines", bool(clash), "names that no candidate has"),

@@ -1,11 +1,8 @@
 """A comparison at work: which trials are missing, running them, and telling what came out."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_modules.errors import UserError
 from data_modules.series import SeriesDataModule
-from lightning_modules.saving import load_model
 from pipelines import tracking
 from pipelines.evaluation import forecast_examples
 from pipelines.experiment import config_hash, deep_merge, experiment_name
-from pipelines.figures import Forecasts, figures
+from pipelines.figures import Forecasts
 from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
+from pipelines.outcome import noise_floor, read_result, write_report
+from pipelines.plan import Trial, own_process, runs_here, source_digest
 from pipelines.pool import Pool
 from pipelines.register import register_winner
-from pipelines.report import report_html
-from pipelines.trials import fit_baseline, test_trial, train_trial
-
-#: Baselines that know what no forecaster can know: shown as limits, never chosen.
-LIMITS = {"oracle"}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run of the plan: a candidate with its seed and learning rate, or a baseline."""
-
-    model: str
-    name: str
-    config: Mapping[str, Any]
-    seed: int | None = None
-    learning_rate: float | None = None
-
-    @property
-    def hash(self) -> str:
-        """Identifies the trial when a comparison is started again."""
-        return config_hash(self.config)
+from pipelines.trials import fit_baseline, load_trial, test_trial, train_trial
 
 
 class Comparison:
@@ -101,7 +79,9 @@ class Comparison:
                     for key in ("baselines", "seeds", "learning_rates", "metric")
                 },
                 "data": self.data.spec.digest,
-                "version": version("unroll"),
+                "source": source_digest(
+                    [c["architecture"]["class_path"] for c in self.candidates.values()]
+                ),
             }
         )
 
@@ -110,7 +90,11 @@ class Comparison:
     def run(self) -> str:
         """Runs what is missing, reports, registers; returns the id of the comparison's run."""
         parent = self._parent()
-        pool = Pool(self.config["ray"]["address"], self.config["ray"]["num_cpus"])
+        pool = Pool(
+            **self.config["ray"],
+            task_cpus=self.config["num_threads"],
+            task_gpus=int(self.config["trainer"]["accelerator"] in ("cuda", "gpu")),
+        )
         try:
             with tracking.running(self.store, parent):
                 try:
@@ -135,6 +119,7 @@ class Comparison:
             equal = tracking.runs(self.store, [experiment], f"tags.comparison_hash = '{identity}'")
             if equal:
                 parent = equal[0].info.run_id
+                self._refuse_if_running(equal[0])
                 self._end_abandoned(parent)
                 self._find_finished(parent)
                 self._say(
@@ -142,6 +127,7 @@ class Comparison:
                     "done (--fresh true starts over)."
                 )
                 self.store.update_run(parent, status="RUNNING")
+                self.store.set_tag(parent, "process", own_process())
                 return parent
         parent = tracking.start_run(
             self.store,
@@ -152,6 +138,7 @@ class Comparison:
                 "comparison_hash": identity,
                 "data_digest": self.data.spec.digest,
                 "metric": self.metric,
+                "process": own_process(),
             },
         )
         tracking.log_config(self.store, parent, self.config)
@@ -159,6 +146,14 @@ class Comparison:
             self.store, parent, self.data.name, self.data.spec.digest, self.data.source
         )
         return parent
+
+    def _refuse_if_running(self, parent: Run) -> None:
+        """Refuses to take over a comparison that another process on this host is running."""
+        process = parent.data.tags.get("process")
+        if parent.info.status == "RUNNING" and process and runs_here(process):
+            raise UserError(
+                f"{process} is running this comparison already: wait for it, or stop it."
+            )
 
     def _children(self, parent: str) -> list[Run]:
         experiment = self.store.get_run(parent).info.experiment_id
@@ -178,7 +173,7 @@ class Comparison:
 
     def _train_missing(self, parent: str, pool: Pool) -> None:
         """Runs every missing trial: all learning rates with the first seed, then all seeds."""
-        config, uri = self.config, self.store.tracking_uri
+        config, uri, digest = self.config, self.store.tracking_uri, self.data.spec.digest
         first, *others = config["seeds"]
         rates = config["learning_rates"]
         searching = {model: len(rates) for model in self.candidates}
@@ -192,10 +187,10 @@ class Comparison:
                     settle(trial)
                 elif trial.seed is None:
                     arguments = (trial.config, trial.model, self.coverage, parent)
-                    pool.submit(trial, fit_baseline, uri, *arguments)
+                    pool.submit(trial, fit_baseline, uri, digest, *arguments)
                 else:
                     arguments = (trial.config, trial.model, trial.name, parent)
-                    pool.submit(trial, train_trial, uri, *arguments)
+                    pool.submit(trial, train_trial, uri, digest, *arguments)
 
             def settle(trial: Trial, note: str = "") -> None:
                 """Counts a trial; the last of a candidate's search starts its other seeds."""
@@ -229,10 +224,8 @@ class Comparison:
                     self.left_out.append(f"{trial.name}: {outcome}")
                     note = f"{trial.name}: left out"
                 else:
-                    reason = f"{type(outcome).__name__}: {outcome}"
-                    self.failures.append(f"{trial.name}: {reason}")
-                    note = f"{trial.name}: FAILED"
-                    progress.console.print(f"[red]{trial.name} failed[/]: {reason}", markup=True)
+                    self._fail(trial.name, outcome)
+                    note = ""
                 settle(trial, note)
 
     def _progress(self) -> Progress:
@@ -278,85 +271,43 @@ class Comparison:
             raise UserError("no trial finished: " + "; ".join(self.failures))
         return selected
 
-    def _test_missing(self, selected: Mapping[str, list[Trial]], pool: Pool) -> None:
-        """Evaluates the selected models on test, once and at the end, for all."""
+    def _fail(self, what: str, error: BaseException) -> None:
+        """Notes a failure for the report, and shows it."""
+        self.failures.append(f"{what}: {type(error).__name__}: {error}")
+        self._say(f"FAILED {self.failures[-1]}")
+
+    def _test_missing(self, selected: dict[str, list[Trial]], pool: Pool) -> None:
+        """Evaluates the selected models on test, once and at the end, for all.
+
+        A trial that cannot be tested leaves the selection.
+
+        Raises:
+            UserError: If none is left.
+        """
         trials = [trial for trials in selected.values() for trial in trials]
         untested = [
             trial for trial in trials if "tested" not in self.finished[trial.hash].data.tags
         ]
         if not untested:
             return
+        uri, digest = self.store.tracking_uri, self.data.spec.digest
         with self._progress() as progress:
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
                 run_id = self.finished[trial.hash].info.run_id
                 self.store.set_tag(run_id, "selected", "true")
-                pool.submit(trial, test_trial, self.store.tracking_uri, trial.config, run_id)
+                pool.submit(trial, test_trial, uri, digest, trial.config, run_id)
             for trial, outcome in pool.results():
-                if not isinstance(outcome, str):
-                    raise RuntimeError(f"testing {trial.name} failed") from outcome
-                self.finished[trial.hash] = self.store.get_run(outcome)
+                if isinstance(outcome, str):
+                    self.finished[trial.hash] = self.store.get_run(outcome)
+                else:
+                    self._fail(f"{trial.name}, testing", outcome)
+                    selected[trial.model].remove(trial)
                 progress.update(bar, advance=1, note=trial.name)
+        if not any(selected.values()):
+            raise UserError("no model could be tested: " + "; ".join(self.failures))
 
     # What came out ----------------------------------------------------------------------------
-
-    def _result(self, model: str, trials: list[Trial]) -> Result:
-        """Reads the runs of one model back into a row of the leaderboard."""
-        errors: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
-        curves, intervals = [], []
-        runs = [self.finished[trial.hash] for trial in trials]
-        for run in runs:
-            with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
-                folder = Path(temporary)
-                run_id = run.info.run_id
-                path = tracking.download(self.store, run_id, "evaluation.npz", folder)
-                with np.load(path) as got:
-                    for name, values in errors.items():
-                        values.append(got[name])
-                path = tracking.download(self.store, run_id, "intervals.json", folder)
-                intervals.append(json.loads(path.read_text()))
-                if trials[0].seed is not None:
-                    path = tracking.download(self.store, run_id, "curves.json", folder)
-                    curves.append(json.loads(path.read_text()))
-
-        def mean(metric: str) -> float:
-            return float(np.mean([run.data.metrics[metric] for run in runs]))
-
-        return Result(
-            name=model,
-            kind="network"
-            if trials[0].seed is not None
-            else "limit"
-            if model in LIMITS
-            else "baseline",
-            errors={name: np.stack(values) for name, values in errors.items()},
-            validation=np.array([self._validation(trial) for trial in trials]),
-            parameters=int(mean("parameters")),
-            train_seconds=mean("train_seconds"),
-            inference_us_per_step=mean("inference_us_per_step"),
-            learning_rate=trials[0].learning_rate,
-            curves=curves,
-            intervals={
-                name: float(np.mean([found[name] for found in intervals])) for name in intervals[0]
-            },
-            run_ids=[run.info.run_id for run in runs],
-        )
-
-    def _noise_floor(self) -> Result | None:
-        """Returns the row of the least achievable error, where it is known."""
-        floor = self.data.spec.noise_floor
-        if floor is None or self.metric != "mse":
-            return None
-        windows = len(self.data.parts["test"])
-        return Result(
-            name="noise floor",
-            kind="limit",
-            errors={"mse": np.tile(np.array(floor), (1, windows, 1))},
-            validation=np.array([]),
-            parameters=0,
-            train_seconds=0.0,
-            inference_us_per_step=float("nan"),
-        )
 
     def _protocol(self, results: list[Result]) -> Protocol:
         steps = [
@@ -378,9 +329,19 @@ class Comparison:
         )
 
     def _report(self, parent: str, selected: Mapping[str, list[Trial]]) -> None:
-        """Prints, draws and logs the outcome, and registers the winner if asked to."""
-        results = [self._result(model, trials) for model, trials in selected.items()]
-        floor = self._noise_floor()
+        """Prints, draws and logs the outcome."""
+        results = [
+            read_result(
+                self.store,
+                model,
+                [self.finished[trial.hash] for trial in trials],
+                self.metric,
+                trials[0].learning_rate,
+            )
+            for model, trials in selected.items()
+            if trials
+        ]
+        floor = noise_floor(self.data, self.metric)
         if floor is not None:
             results.append(floor)
         protocol = self._protocol(results)
@@ -391,16 +352,13 @@ class Comparison:
         winner = str(table.loc[table["chosen"], "model"].iloc[0])
         best = min(selected[winner], key=self._validation)
         winner_run = self.finished[best.hash].info.run_id
-        forecasts = self._forecasts(winner_run)
-        with tracking.artifact_folder(self.store, parent) as folder:
-            table.to_csv(folder / "leaderboard.csv", index=False)
-            drawn = figures(results, table, protocol, forecasts)
-            (folder / "figures").mkdir()
-            for name, figure in drawn.items():
-                figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
-            html = report_html(table, lines, drawn, protocol)
-            (folder / "report.html").write_text(html, encoding="utf-8")
-            (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        chosen = next(result for result in results if result.name == winner)
+        errors = chosen.errors[self.metric][selected[winner].index(best)]
+        forecasts = self._forecasts(best, errors)
+        with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
+            folder = Path(temporary)
+            write_report(folder, results, table, lines, protocol, forecasts)
+            tracking.log_folder(self.store, parent, folder)
             if self.config["output"]:
                 shutil.copytree(folder, self.config["output"], dirs_exist_ok=True)
         self.store.set_tag(parent, "winner", winner)
@@ -424,14 +382,15 @@ class Comparison:
         else:
             next_step = f"python -m pipelines.register --comparison {parent}"
             purpose = "registers the winner, so that it can forecast"
-        self._say(f"Next: 'make ui' shows every run, figure and the report; '{next_step}' {purpose}.")
+        self._say(
+            f"Next: 'make ui' shows every run, figure and the report; '{next_step}' {purpose}."
+        )
 
     def _say(self, text: str) -> None:
         """Prints a line whose commands can be copied: as it is, not wrapped."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _forecasts(self, run_id: str) -> Forecasts:
+    def _forecasts(self, trial: Trial, errors: np.ndarray) -> Forecasts:
         """Forecasts the best, the median and the worst test window with the winner's model."""
-        with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-            model = load_model(tracking.download(self.store, run_id, "model", Path(folder)))
-        return forecast_examples(model, self.data, self.metric)
+        model = load_trial(self.store, self.finished[trial.hash].info.run_id, trial.config)
+        return forecast_examples(model, self.data, self.metric, errors)

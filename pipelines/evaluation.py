@@ -13,6 +13,7 @@ from lightning_modules.baselines import Baseline
 from lightning_modules.forecaster import Forecaster
 from pipelines.figures import Forecasts
 
+MONTE_CARLO_SEED = 0
 #: Windows in the batch whose forecast is timed, and how often it is.
 TIMED_WINDOWS, TIMED_REPEATS = 256, 5
 
@@ -64,13 +65,17 @@ def evaluate(model: Forecaster | Baseline, data: SeriesDataModule, part: str) ->
         low, point, high = model.interval(history, known)
         bounds = {"conformal": (low, high)}
         if isinstance(model, Forecaster) and model.has_dropout:
-            bounds["mc"] = model.monte_carlo_interval(history, known)
-        error = spec.to_metric_units(point) - spec.to_metric_units(truth)
+            # Its masks depend on nothing that ran before in this process.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(MONTE_CARLO_SEED)
+                bounds["mc"] = model.monte_carlo_interval(history, known)
+        # In float64: in original units a large mean would swallow the error.
+        error = spec.to_metric_units(point.double()) - spec.to_metric_units(truth.double())
         squared.append(error.square().mean(2))
         absolute.append(error.abs().mean(2))
         for kind, (low, high) in bounds.items():
             inside = (low <= truth) & (truth <= high)
-            width = spec.to_metric_units(high) - spec.to_metric_units(low)
+            width = spec.to_metric_units(high.double()) - spec.to_metric_units(low.double())
             hits.setdefault(f"{kind}_coverage", []).append(inside.float().flatten())
             hits.setdefault(f"{kind}_width", []).append(width.flatten())
     errors = {"mse": torch.cat(squared).numpy(), "mae": torch.cat(absolute).numpy()}
@@ -84,7 +89,7 @@ def evaluate_tests(model: Forecaster | Baseline, data: SeriesDataModule) -> dict
 
 @torch.no_grad()
 def inference_us_per_step(model: Forecaster | Baseline, data: SeriesDataModule) -> float:
-    """Times a batch's forecast on one thread.
+    """Times the forecast of a batch of windows, on the threads that this process uses.
 
     Returns:
         Microseconds per window and step of history; median of several repeats.
@@ -104,19 +109,20 @@ def inference_us_per_step(model: Forecaster | Baseline, data: SeriesDataModule) 
 
 @torch.no_grad()
 def forecast_examples(
-    model: Forecaster | Baseline, data: SeriesDataModule, metric: str
+    model: Forecaster | Baseline, data: SeriesDataModule, metric: str, errors: np.ndarray
 ) -> Forecasts:
     """Forecasts the test windows in which a model errs least, middling and most.
 
     Args:
         model: A fitted model.
         data: Its data, set up.
-        metric: ``mse`` or ``mae``: which error ranks the windows.
+        metric: ``mse`` or ``mae``: what the errors are.
+        errors: (N, H) its errors on the test part, which rank the windows.
 
     Returns:
         The three windows, in original units.
     """
-    errors = evaluate(model, data, "test").errors[metric].mean(1)
+    errors = errors.mean(1)
     order = errors.argsort()
     places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     spec = data.spec

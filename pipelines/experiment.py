@@ -28,6 +28,8 @@ from lightning_modules.building import import_class
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.optimization import Optimization, OptimizedModule
 
+#: What may choose checkpoints and winners.
+METRICS = ("mse", "mae")
 #: Arguments that the experiment fills in, so that no one can contradict it.
 FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
 FILLED_IN_ARCHITECTURE = {"input_size", "target_channels"}
@@ -37,6 +39,7 @@ FILLED_IN_TRAINER = {
     "default_root_dir",
     "gradient_clip_val",
     "gradient_clip_algorithm",
+    "fast_dev_run",
     "num_sanity_val_steps",
     "enable_model_summary",
     "enable_checkpointing",
@@ -122,17 +125,25 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def deep_merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns base with override's values; a changed ``class_path`` drops the old ``init_args``."""
+    """Returns base with override's values; another class drops the old ``init_args``."""
     merged = dict(base)
-    changed_class = "class_path" in override and override["class_path"] != base.get(
-        "class_path", ""
-    )
-    if changed_class:
+    given, present = override.get("class_path"), base.get("class_path")
+    if given and present and not _same_class(given, present):
         merged.pop("init_args", None)
     for key, value in override.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = deep_merge(merged[key], value) if both else value
     return merged
+
+
+def _same_class(one: str, other: str) -> bool:
+    """Tells whether two paths name one class, which may be written with several paths."""
+    if one == other:
+        return True
+    try:
+        return import_class(one) is import_class(other)
+    except ValueError:  # the parser will say which path is wrong
+        return False
 
 
 def experiment_name(config: Mapping[str, Any], data: SeriesDataModule) -> str:
@@ -191,7 +202,13 @@ def build_data(config: Mapping[str, Any]) -> SeriesDataModule:
         UserError: If an option or the data itself is wrong.
     """
     with explained():
-        data = import_class(config["class_path"])(**(config.get("init_args") or {}))
+        cls = import_class(config["class_path"])
+        # The configuration may come from a tracking server: it names data, not any callable.
+        if not issubclass(cls, SeriesDataModule):
+            raise UserError(
+                f"data.class_path is {config['class_path']!r}, which is no data module."
+            )
+        data = cls(**(config.get("init_args") or {}))
         data.prepare_data()
         data.setup()
     return data
@@ -203,8 +220,12 @@ def build_model(config: Mapping[str, Any], data: SeriesDataModule) -> Forecaster
     Raises:
         UserError: If options contradict one another, or ``warm_start`` does not fit.
     """
-    L.seed_everything(config["seed"], workers=True, verbose=False)
+    if config["metric"] not in METRICS:
+        raise UserError(f"metric is {config['metric']!r}: write {' or '.join(METRICS)}.")
+    if config["num_threads"] < 1:
+        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
     with explained():
+        L.seed_everything(config["seed"], workers=True, verbose=False)
         model = import_class(config["model"]["class_path"])(
             spec=data.spec.to_dict(),
             architecture=dict(config["architecture"]),

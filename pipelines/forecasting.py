@@ -44,7 +44,8 @@ class Forecast(BaseModel):
 
     Attributes:
         forecast: The H values to come of each target.
-        low: Lower ends of the interval; absent where the model is not calibrated.
+        low: Lower ends of the interval; absent where the model is not calibrated, or the history
+            shorter than the windows that it was calibrated on.
         high: Upper ends of the interval; absent where the model is not calibrated.
         coverage: Share of values that the interval is meant to hold; absent with it.
     """
@@ -120,10 +121,12 @@ def forecast_requests(
     for position, (history, _) in enumerate(inputs):
         lengths.setdefault(len(history), []).append(position)
     answers: list[dict[str, Any]] = [{}] * len(inputs)
-    for positions in lengths.values():
+    for steps, positions in lengths.items():
         history = torch.stack([inputs[i][0] for i in positions])
         known = torch.stack([inputs[i][1] for i in positions]) if spec.known_channels else None
         low, point, high = model.interval(history, known)
+        if steps < spec.window:  # calibrated on whole windows: what it covers here is not known
+            low, high = torch.full_like(low, torch.nan), torch.full_like(high, torch.nan)
         batch = [spec.to_original(each.double()) for each in (point, low, high)]
         for row, position in enumerate(positions):
             answers[position] = _answer(model, *(each[row] for each in batch))

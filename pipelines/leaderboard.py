@@ -22,6 +22,8 @@ from pipelines.verdict import verdict
 __all__ = ["Protocol", "Result", "leaderboard", "print_leaderboard", "verdict"]
 
 METRICS = ("mse", "mae")
+LIMITS = ("oracle",)
+"""Baselines that know what no forecaster can know: shown as limits, never chosen."""
 FLAGS = ("chosen", "indistinguishable")
 NOT_NUMBERS = ("model", "kind", "parameters", "seeds", *FLAGS)
 INTERVALS = ("conformal_coverage", "conformal_width", "mc_coverage", "mc_width")
@@ -125,7 +127,7 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     metric = protocol.metric
     chosen = _chosen(results)
     differences = _differences(results, chosen, protocol)
-    floor = _floor(results, protocol)
+    floor = _floor(protocol)
     rows = [_row(result, protocol, differences.get(result.name), floor) for result in results]
     table = pd.DataFrame(rows, columns=_columns(metric))
     table["chosen"] = [name == chosen for name in table["model"]]
@@ -201,14 +203,10 @@ def _differences(
     return multiple_comparison(errors, chosen, protocol.spec.block_length, protocol.confidence)
 
 
-def _floor(results: Sequence[Result], protocol: Protocol) -> float:
+def _floor(protocol: Protocol) -> float:
     """Returns the least achievable error, nan where it is not known."""
     if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
         return float(np.mean(protocol.spec.noise_floor))
-    for result in results:
-        if result.kind == "limit" and "floor" in result.name.lower():
-            windows = _windows(result, protocol.metric)
-            return float("nan") if windows is None else float(windows.mean())
     return float("nan")
 
 

@@ -5,19 +5,26 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from data_modules.errors import UserError
+
 
 class Pool:
-    """Runs functions in Ray's workers, one CPU and so one thread each.
+    """Runs functions in Ray's workers.
 
     Ray starts with the first task: where nothing is missing, nothing is started.
 
     Args:
         address: Of a Ray cluster; None starts a local instance, stopped by :meth:`close`.
-        num_cpus: Tasks at once in the local instance; None for as many as there are cores.
+        num_cpus: Cores of the local instance; None for all.
+        task_cpus: Cores, and so threads, of one task.
+        task_gpus: GPUs of one task.
     """
 
-    def __init__(self, address: str | None, num_cpus: int | None) -> None:
+    def __init__(
+        self, address: str | None, num_cpus: int | None, task_cpus: int = 1, task_gpus: int = 0
+    ) -> None:
         self.address, self.num_cpus = address, num_cpus
+        self.task_cpus, self.task_gpus = task_cpus, task_gpus
         self._pending: dict[Any, Any] = {}
         self._started = False
 
@@ -27,13 +34,16 @@ class Pool:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        ray.init(
-            address=self.address or "local",
-            num_cpus=None if self.address else self.num_cpus,
-            include_dashboard=None if self.address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        try:
+            ray.init(
+                address=self.address or "local",
+                num_cpus=None if self.address else self.num_cpus,
+                include_dashboard=None if self.address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except ConnectionError as error:
+            raise UserError(f"ray.address: no cluster answers at {self.address}.") from error
         self._started = True
 
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
@@ -43,7 +53,9 @@ class Pool:
         import ray
 
         # A worker that dies is replaced once; an exception of ours would only come again.
-        task = ray.remote(function).options(num_cpus=1, max_retries=1)
+        task = ray.remote(function).options(
+            num_cpus=self.task_cpus, num_gpus=self.task_gpus, max_retries=1
+        )
         self._pending[task.remote(*arguments)] = key
 
     def results(self) -> Iterator[tuple[Any, Any]]:

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser
 from data_modules.errors import UserError
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
+from pipelines.leaderboard import LIMITS
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-#: Models that know what no forecaster can know.
-LIMITS = ("oracle", "noise_floor")
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def register_winner(
     parent = store.get_run(comparison)
     winner = store.get_run(parent.data.tags["winner_run"])
     model = parent.data.tags.get("winner", winner.data.tags["architecture"])
-    if model in LIMITS or winner.data.tags.get("kind") == "limit":
+    if model in LIMITS:
         raise UserError(
             f"comparison {comparison}: {model} shows what is achievable and forecasts nothing new, "
             "so it is never registered"
@@ -316,6 +315,9 @@ def _evaluate_anew(
         model = load_model(fetch_model(uri, folder / "champion"))
         if data is None:
             config = read_yaml(download(store, winner.info.run_id, "config.yaml", folder))
+            # What comes from a tracking server may name data of ours, not whatever is importable.
+            if not str(config["data"]["class_path"]).startswith("data_modules."):
+                raise UserError(f"its data are of a class of yours, {config['data']['class_path']}")
             data = build_data(config["data"])
     if data.spec.digest != winner.data.tags["data_digest"]:
         raise UserError("the data is no longer what the comparison was run on")

@@ -33,17 +33,24 @@ from data_modules.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 MLRUNS = ROOT / "mlruns"
+SQLITE = "sqlite:///"
 MAX_PARAM_LENGTH = 6000
 PARAMS_PER_CALL = 100
 
 
 def tracking_uri() -> str:
-    """Returns ``MLFLOW_TRACKING_URI`` if set, else the sqlite file in the project's ``mlruns``."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
+    """Returns ``MLFLOW_TRACKING_URI`` if set, else the sqlite file in the project's ``mlruns``.
+
+    The path of a sqlite file comes back absolute, since workers run in folders of their own, and
+    its folder exists.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{MLRUNS / 'mlflow.db'}"
+    if not given.startswith(SQLITE):
         return given
-    MLRUNS.mkdir(exist_ok=True)
-    return f"sqlite:///{MLRUNS / 'mlflow.db'}"
+    path, mark, options = given.removeprefix(SQLITE).partition("?")
+    absolute = Path(path).absolute()
+    absolute.parent.mkdir(parents=True, exist_ok=True)
+    return f"{SQLITE}{absolute}{mark}{options}"
 
 
 def client(uri: str | None = None) -> MlflowClient:
@@ -69,9 +76,9 @@ def client(uri: str | None = None) -> MlflowClient:
 
 def artifact_location(uri: str) -> str | None:
     """Returns where artifacts go: beside a sqlite file; a server decides for itself."""
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(SQLITE):
         return None
-    database = Path(uri.removeprefix("sqlite:///").split("?")[0]).resolve()
+    database = Path(uri.removeprefix(SQLITE).split("?")[0]).resolve()
     return (database.parent / "artifacts").as_uri()
 
 
@@ -176,6 +183,11 @@ def log_metrics(store: MlflowClient, run_id: str, metrics: Mapping[str, float]) 
     store.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
 
 
+def log_folder(store: MlflowClient, run_id: str, folder: Path) -> None:
+    """Logs what a folder holds as artifacts of the run."""
+    store.log_artifacts(run_id, str(folder))
+
+
 @contextmanager
 def artifact_folder(store: MlflowClient, run_id: str, path: str | None = None) -> Iterator[Path]:
     """Gives an empty folder whose content becomes artifacts of the run when the block ends."""
@@ -185,9 +197,14 @@ def artifact_folder(store: MlflowClient, run_id: str, path: str | None = None) -
 
 
 def finish_run(store: MlflowClient, run_id: str, status: str = "FINISHED") -> None:
-    """Ends a run after everything that was logged asynchronously has arrived."""
+    """Ends a run after everything that was logged asynchronously has arrived.
+
+    A run that has been ended by others stays as it is: a worker may outlive a comparison that was
+    killed, and must not finish what its successor has given up and started anew.
+    """
     mlflow.flush_async_logging()
-    store.set_terminated(run_id, status)
+    if store.get_run(run_id).info.status == "RUNNING":
+        store.set_terminated(run_id, status)
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def run_figures(
         spec=data.spec,
         title=data.name,
     )
-    examples = forecast_examples(fitted.model, data, metric)
+    examples = forecast_examples(fitted.model, data, metric, evaluation.errors[metric])
     drawn = figures([result], leaderboard([result], protocol), protocol, examples)
     return {name: drawn[name] for name in ("learning_curves", "error_by_step", "forecasts")}
 

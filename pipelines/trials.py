@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow.tracking import MlflowClient
+
 from data_modules.errors import UserError
+from data_modules.series import SeriesDataModule
 from lightning_modules.baselines import BASELINES
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
@@ -19,11 +22,22 @@ from pipelines.experiment import build_data, explained
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
-def train_trial(uri: str, config: Mapping[str, Any], model: str, name: str, parent: str) -> str:
+def _same_data(config: Mapping[str, Any], digest: str) -> SeriesDataModule:
+    """Builds the data, and refuses them if they are no longer those of the comparison."""
+    data = build_data(config["data"])
+    if data.spec.digest != digest:
+        raise UserError(f"{data.source} has changed since the comparison began: start it again.")
+    return data
+
+
+def train_trial(
+    uri: str, digest: str, config: Mapping[str, Any], model: str, name: str, parent: str
+) -> str:
     """Trains one candidate with one seed and one learning rate; test data is not touched.
 
     Args:
         uri: Tracking store.
+        digest: Of the comparison's data.
         config: Resolved configuration.
         model: Name of the candidate.
         name: Name of the run.
@@ -32,7 +46,7 @@ def train_trial(uri: str, config: Mapping[str, Any], model: str, name: str, pare
     Returns:
         The run's id. A run that fails is marked FAILED with its reason, and the error goes on.
     """
-    data = build_data(config["data"])
+    data = _same_data(config, digest)
     store = tracking.client(uri)
     run_id = start_tracked_run(store, config, data, Labels(name, model, "trial", parent))
     with tracking.running(store, run_id):
@@ -41,12 +55,18 @@ def train_trial(uri: str, config: Mapping[str, Any], model: str, name: str, pare
 
 
 def fit_baseline(
-    uri: str, config: Mapping[str, Any], model: str, coverage: float, parent: str
+    uri: str,
+    digest: str,
+    config: Mapping[str, Any],
+    model: str,
+    coverage: float,
+    parent: str,
 ) -> str:
     """Fits and calibrates one baseline; arguments and result as :func:`train_trial`.
 
     Args:
         uri: Tracking store.
+        digest: Of the comparison's data.
         config: Resolved configuration.
         model: Name of the baseline.
         coverage: Nominal coverage of its intervals.
@@ -58,7 +78,7 @@ def fit_baseline(
     Raises:
         UserError: If the baseline does not apply to the data.
     """
-    data = build_data(config["data"])
+    data = _same_data(config, digest)
     with explained():
         init_args: dict[str, Any] = {"spec": data.spec.to_dict(), "coverage": coverage}
         baseline = BASELINES[model](**init_args)
@@ -84,21 +104,30 @@ def fit_baseline(
     return run_id
 
 
-def test_trial(uri: str, config: Mapping[str, Any], run_id: str) -> str:
+def load_trial(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> Any:
+    """Loads the model that a trial made, also with an architecture from a package of the user's."""
+    trusted = {"lightning_modules"}
+    if "architecture" in config:
+        trusted.add(config["architecture"]["class_path"].split(".")[0])
+    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+        return load_model(tracking.download(store, run_id, "model", Path(folder)), trusted)
+
+
+def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) -> str:
     """Evaluates a finished trial's model on the test parts, into its run.
 
     Args:
         uri: Tracking store.
+        digest: Of the comparison's data.
         config: Resolved configuration of the trial.
         run_id: Its run.
 
     Returns:
         The run's id.
     """
-    data = build_data(config["data"])
+    data = _same_data(config, digest)
     store = tracking.client(uri)
-    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-        model = load_model(tracking.download(store, run_id, "model", Path(folder)))
+    model = load_trial(store, run_id, config)
     evaluations = evaluate_tests(model, data)
     for part, evaluation in evaluations.items():
         tracking.log_metrics(store, run_id, evaluation.metrics(part))

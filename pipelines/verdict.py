@@ -280,7 +280,10 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> l
     candidates = table[table["kind"] != "limit"]
     lines = []
     multiples = candidates["relative_to_floor"].dropna()
-    if multiples.empty:
+    floors = protocol.spec.noise_floor if protocol.metric == "mse" else None
+    if floors is not None and not any(floors):
+        lines.append("The noise floor is 0: without noise, all of the error could be avoided.")
+    elif multiples.empty:
         lines.append(
             "The noise floor of this data is not known, so how much of the error could still be "
             "avoided is not known either."
@@ -297,8 +300,8 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> l
         below = candidates[candidates[f"{error}_high"] < floor]
         if not below.empty:
             lines.append(
-                f"Warning: {enumeration(list(below['model']))} err less than the noise floor, "
-                "which is impossible without knowing the future. Look for a leak."
+                f"Warning: {enumeration(list(below['model']))} err less than the noise floor. "
+                "Rarely that is chance; else the future has leaked into what the model sees."
             )
     for _, row in table[table["kind"] == "limit"].iterrows():
         if "floor" not in row["model"].lower() and row[error] > 0:
@@ -314,8 +317,13 @@ def _coverage(best: pd.Series, protocol: "Protocol") -> list[str]:
     found = [
         f"{names[kind]} cover {100 * best[f'{kind}_coverage']:.1f}% of the test values"
         for kind in names
-        if math.isfinite(best[f"{kind}_coverage"])
+        if math.isfinite(best[f"{kind}_coverage"]) and math.isfinite(best[f"{kind}_width"])
     ]
+    if math.isinf(best["conformal_width"]):
+        return [
+            f"The calibration part is too small for {percent(protocol.nominal_coverage)} "
+            "intervals: they are infinite. Give validation a larger share of the data."
+        ]
     if not found:
         return []
     return [f"Meant to cover {percent(protocol.nominal_coverage)}, its {enumeration(found)}."]

@@ -153,12 +153,19 @@ atexit.register(lambda: print("HEAVY", [name for name in {HEAVY} if name in sys.
     )
 
 
-@pytest.mark.parametrize("pipeline", ["train", "compare", "register", "predict"])
-def test_help_imports_nothing_heavy(pipeline):
-    code = f"from pipelines.{pipeline} import main; main(['--help'])"
+def test_help_imports_nothing_heavy():
+    code = """
+from importlib import import_module
+for name in ("train", "compare", "register", "predict"):
+    try:
+        import_module(f"pipelines.{name}").main(["--help"])
+    except SystemExit as ended:
+        assert ended.code == 0
+"""
     done = python(code)
     assert done.returncode == 0, done.stderr
-    assert f"python -m pipelines.{pipeline}" in done.stdout
+    for pipeline in ("train", "compare", "register", "predict"):
+        assert f"python -m pipelines.{pipeline}" in done.stdout
     assert "HEAVY []" in done.stdout
 
 

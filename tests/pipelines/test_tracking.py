@@ -1,3 +1,4 @@
+import contextlib
 import json
 import multiprocessing
 import os
@@ -206,6 +207,15 @@ def test_failed_and_killed(store, run_id, error, status):
     run = store.get_run(run_id)
     assert run.info.status == status and run.info.end_time
     assert run.data.tags["failure"] == f"{type(error).__name__}: the reason"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_others_have_ended_stays_ended(store, run_id, fails):
+    with contextlib.suppress(ValueError), tracking.running(store, run_id):
+        store.set_terminated(run_id, "KILLED")
+        if fails:
+            raise ValueError
+    assert store.get_run(run_id).info.status == "KILLED"
 
 
 def test_a_failure_of_any_length_is_told(store, run_id):

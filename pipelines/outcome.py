@@ -1,0 +1,102 @@
+"""What came out of a comparison: its runs read back, its pictures and its report written."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from data_modules.series import SeriesDataModule
+from pipelines import tracking
+from pipelines.figures import Forecasts, figures
+from pipelines.leaderboard import LIMITS, Protocol, Result
+from pipelines.report import report_html
+
+
+def read_result(
+    store: MlflowClient, model: str, runs: Sequence[Run], metric: str, learning_rate: float | None
+) -> Result:
+    """Reads the tested runs of one model, one for each seed, back into a row of the leaderboard.
+
+    Args:
+        store: Tracking store.
+        model: Name of the model.
+        runs: Its runs.
+        metric: Validation metric of the comparison.
+        learning_rate: Chosen on validation; None for a baseline.
+    """
+    errors: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
+    curves, intervals = [], []
+    for run in runs:
+        with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
+            folder, run_id = Path(temporary), run.info.run_id
+            with np.load(tracking.download(store, run_id, "evaluation.npz", folder)) as saved:
+                for name, values in errors.items():
+                    values.append(saved[name])
+            path = tracking.download(store, run_id, "intervals.json", folder)
+            intervals.append(json.loads(path.read_text()))
+            if learning_rate is not None:
+                path = tracking.download(store, run_id, "curves.json", folder)
+                curves.append(json.loads(path.read_text()))
+
+    def each(name: str) -> np.ndarray:
+        return np.array([run.data.metrics[name] for run in runs])
+
+    kind: Literal["network", "baseline", "limit"] = "network"
+    if learning_rate is None:
+        kind = "limit" if model in LIMITS else "baseline"
+    return Result(
+        name=model,
+        kind=kind,
+        errors={name: np.stack(values) for name, values in errors.items()},
+        validation=each(f"best_validation_{metric}"),
+        parameters=int(each("parameters").mean()),
+        train_seconds=float(each("train_seconds").mean()),
+        inference_us_per_step=float(each("inference_us_per_step").mean()),
+        learning_rate=learning_rate,
+        curves=curves,
+        intervals={
+            name: float(np.mean([found[name] for found in intervals])) for name in intervals[0]
+        },
+        run_ids=[run.info.run_id for run in runs],
+    )
+
+
+def noise_floor(data: SeriesDataModule, metric: str) -> Result | None:
+    """Returns the row of the least achievable error, None where it is not known."""
+    floor = data.spec.noise_floor
+    if floor is None or metric != "mse":
+        return None
+    return Result(
+        name="noise floor",
+        kind="limit",
+        errors={"mse": np.tile(np.array(floor), (1, len(data.parts["test"]), 1))},
+        validation=np.array([]),
+        parameters=0,
+        train_seconds=0.0,
+        inference_us_per_step=float("nan"),
+    )
+
+
+def write_report(
+    folder: Path,
+    results: Sequence[Result],
+    table: pd.DataFrame,
+    lines: list[str],
+    protocol: Protocol,
+    forecasts: Forecasts,
+) -> None:
+    """Writes leaderboard.csv, verdict.txt, figures/ and report.html into a folder."""
+    table.to_csv(folder / "leaderboard.csv", index=False)
+    (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    drawn = figures(results, table, protocol, forecasts)
+    (folder / "figures").mkdir()
+    for name, figure in drawn.items():
+        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+    html = report_html(table, lines, drawn, protocol)
+    (folder / "report.html").write_text(html, encoding="utf-8")

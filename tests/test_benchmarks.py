@@ -1,0 +1,79 @@
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_modules.series import SeriesBatch
+from pipelines.experiment import build_data, build_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def series(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.series")
+
+
+def test_every_architecture_is_in_it(series):
+    configs = series.series_configs(epochs=1)
+    assert set(series.IN_KERAS) <= set(configs)
+    assert len(configs) >= 12
+    assert {config["data"]["init_args"]["batch_size"] for config in configs.values()} == {32}
+
+
+def test_the_bare_loss_is_the_loss_of_the_model(series):
+    for name, config in series.series_configs(epochs=1, sizes=[40, 40, 40]).items():
+        data = build_data(config["data"])
+        model = build_model(config, data).eval()
+        batch = SeriesBatch(data.parts["train"].values[:8], torch.arange(8))
+        expected = model.training_step(batch, 0)["loss"]
+        torch.testing.assert_close(series.BareLoss(model)(batch.values), expected, msg=name)
+
+
+def test_it_measures_and_judges(series, tmp_path, capsys):
+    output = tmp_path / "speed.csv"
+    series.main(
+        ["--rounds=1", "--sizes", "70", "40", "10", "--models", "tdnn", f"--output={output}"]
+    )
+    table = pd.read_csv(output)
+    assert list(table["model"]) == ["tdnn"]
+    assert (table[["bare_ms", "unroll_ms", "ratio"]] > 0).all(axis=None)
+    assert table["keras_ms"].isna().all()
+    assert "tdnn" in capsys.readouterr().out
+
+
+def test_a_wrong_model_and_a_wrong_interpreter_are_refused(series, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        series.main(["--models", "no_such"])
+    assert "no_such" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        series.main(["--models", "tdnn", f"--keras-python={tmp_path / 'python'}"])
+    assert "--keras-python" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bare", "unroll", "keras", "words"),
+    [
+        (1.0, 1.9, 2.0, "within 1 ms, faster than Keras"),
+        (1.0, 2.1, 2.0, "OVER 1 ms, SLOWER than Keras"),
+        (10.0, 12.4, np.nan, "within 1.25x"),
+        (10.0, 12.6, np.nan, "OVER 1.25x"),
+    ],
+)
+def test_limits(series, bare, unroll, keras, words):
+    rounds = pd.DataFrame([[0, "model", bare, unroll, keras, np.nan]] * 3, columns=series.COLUMNS)
+    assert series.summary(rounds)["verdict"].item() == words
+
+
+def test_figures_are_taken_within_a_round(series):
+    """A machine twice as slow in one round changes no ratio."""
+    rounds = pd.DataFrame(
+        [[0, "a", 1.0, 1.5, 3.0, 1.5], [1, "a", 2.0, 3.0, 6.0, 3.0]], columns=series.COLUMNS
+    )
+    row = series.summary(rounds).iloc[0]
+    assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == (1.5, 1.5, 1.5)
+    assert (row["keras_ratio"], row["keras_xla_ratio"]) == (2.0, 1.0)
