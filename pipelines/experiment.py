@@ -222,8 +222,6 @@ def build_model(config: Mapping[str, Any], data: SeriesDataModule) -> Forecaster
     """
     if config["metric"] not in METRICS:
         raise UserError(f"metric is {config['metric']!r}: write {' or '.join(METRICS)}.")
-    if config["num_threads"] < 1:
-        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
     with explained():
         L.seed_everything(config["seed"], workers=True, verbose=False)
         model = import_class(config["model"]["class_path"])(
@@ -337,6 +335,8 @@ def fit(
         UserError: If options contradict one another.
         FloatingPointError: If training diverges, or no epoch gives finite forecasts.
     """
+    if config["num_threads"] < 1:
+        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
     torch.set_num_threads(config["num_threads"])
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     model = build_model(config, data)
