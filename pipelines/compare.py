@@ -52,7 +52,14 @@ def parser() -> ArgumentParser:
             "--learning_rates",
             list[float],
             [0.01],
-            "Tried for each candidate with the first seed; the best on validation is kept.",
+            "Tried for each candidate with the first seeds; the best on validation is kept.",
+        ),
+        (
+            "--search_seeds",
+            int,
+            1,
+            "Seeds, the first ones, with which each learning rate is tried; more cost more, and "
+            "find rates that are good for one seed only.",
         ),
         ("--confidence", float, 0.95, "Of the intervals beside the means."),
         ("--ray.address", str | None, None, "Address of a Ray cluster; default: a local one."),
@@ -152,6 +159,7 @@ def check(config: Mapping[str, Any]) -> None:
     for option, wrong, wanted in (
         ("seeds", not config["seeds"], "one or more seeds, such as [0, 1, 2]"),
         ("seeds", len(set(config["seeds"])) < len(config["seeds"]), "different seeds"),
+        ("search_seeds", config["search_seeds"] < 1, "a number from 1 to that of the seeds"),
         ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
         ("metric", config["metric"] not in ("mse", "mae"), "mse or mae"),

@@ -43,6 +43,7 @@ class Comparison:
         self.config, self.candidates, self.data = config, candidates, data
         self.metric = config["metric"]
         self.coverage = config["model"]["init_args"]["coverage"]
+        self.search_seeds = config["seeds"][: config["search_seeds"]]
         self.store = tracking.client()
         self.console = Console()
         self.failures: list[str] = []
@@ -76,7 +77,13 @@ class Comparison:
                 "candidates": self.candidates,
                 "protocol": {
                     key: self.config[key]
-                    for key in ("baselines", "seeds", "learning_rates", "metric")
+                    for key in (
+                        "baselines",
+                        "seeds",
+                        "search_seeds",
+                        "learning_rates",
+                        "metric",
+                    )
                 },
                 "data": self.data.spec.digest,
                 "source": source_digest(
@@ -172,12 +179,13 @@ class Comparison:
                 self.store.set_terminated(run.info.run_id, "KILLED")
 
     def _train_missing(self, parent: str, pool: Pool) -> None:
-        """Runs every missing trial: all learning rates with the first seed, then all seeds."""
+        """Runs every missing trial: all learning rates with the first seeds, then the others."""
         config, uri, digest = self.config, self.store.tracking_uri, self.data.spec.digest
-        first, *others = config["seeds"]
+        first, others = self.search_seeds, config["seeds"][len(self.search_seeds) :]
         rates = config["learning_rates"]
-        searching = {model: len(rates) for model in self.candidates}
-        total = len(self.candidates) * (len(rates) + len(others)) + len(config["baselines"])
+        searches = len(rates) * len(first)
+        searching = dict.fromkeys(self.candidates, searches)
+        total = len(self.candidates) * (searches + len(others)) + len(config["baselines"])
 
         with self._progress() as progress:
             bar = progress.add_task("training", total=total, note="starting workers")
@@ -197,7 +205,7 @@ class Comparison:
                 progress.update(bar, advance=1, note=note)
                 if note and not self.console.is_terminal:
                     self._say(note)  # a log has no live display
-                if trial.seed != first:
+                if trial.seed not in first:
                     return
                 searching[trial.model] -= 1
                 if searching[trial.model]:
@@ -211,7 +219,8 @@ class Comparison:
 
             for model in self.candidates:
                 for rate in rates:
-                    launch(self.trial(model, first, rate))
+                    for seed in first:
+                        launch(self.trial(model, seed, rate))
             for model in config["baselines"]:
                 launch(self.baseline(model))
             for trial, outcome in pool.results():
@@ -243,10 +252,9 @@ class Comparison:
         return run.data.metrics[f"best_validation_{self.metric}"] if run else float("inf")
 
     def _best_rate(self, model: str) -> float | None:
-        """Returns the learning rate with the least validation error; None if all failed."""
-        first = self.config["seeds"][0]
+        """Returns the learning rate with the least mean validation error; None if all failed."""
         errors = {
-            rate: self._validation(self.trial(model, first, rate))
+            rate: sum(self._validation(self.trial(model, seed, rate)) for seed in self.search_seeds)
             for rate in self.config["learning_rates"]
         }
         best = min(errors, key=lambda rate: errors[rate])

@@ -19,7 +19,7 @@ def run_id(store):
     return tracking.start_run(store, "forecasting/x", "lstm-s0", {"seed": 0, "absent": None})
 
 
-# Where ---------------------------------------------------------------------------------------------
+# Where --------------------------------------------------------------------------------------------
 
 
 def test_default_place(monkeypatch, tmp_path):
