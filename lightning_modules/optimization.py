@@ -10,6 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
+from data_modules.errors import UserError
+
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
@@ -98,7 +100,7 @@ class OptimizedModule(L.LightningModule):
         """Builds the optimiser and its schedule over all steps that the trainer will take.
 
         Raises:
-            ValueError: If the schedule must know how many these are, and nothing says it.
+            UserError: If the schedule must know how many these are, and nothing says it.
         """
         options = self.optimization
         optimizer = OPTIMIZERS[options.name](
@@ -109,7 +111,7 @@ class OptimizedModule(L.LightningModule):
         if options.schedule == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
             if not math.isfinite(steps):
-                raise ValueError(
+                raise UserError(
                     "optimizer.schedule: one_cycle must know the number of steps; set "
                     "trainer.max_epochs or trainer.max_steps, or use schedule: constant."
                 )
@@ -129,7 +131,7 @@ class OptimizedModule(L.LightningModule):
             }
         if options.schedule == "plateau":
             if self.trainer.check_val_every_n_epoch is None:
-                raise ValueError(
+                raise UserError(
                     "optimizer.schedule: plateau looks at validation once an epoch; leave "
                     "trainer.check_val_every_n_epoch at 1, or use one_cycle or constant."
                 )

@@ -48,7 +48,7 @@ class Comparison:
         self.console = Console()
         self.failures: list[str] = []
         self.left_out: list[str] = []
-        self.finished: dict[str, Run] = {}
+        self.finished: dict[tuple[str, str], Run] = {}
 
     # The plan ---------------------------------------------------------------------------------
 
@@ -170,7 +170,8 @@ class Comparison:
         """Notes the finished trials, by configuration."""
         for run in reversed(self._children(parent)):
             if run.info.status == "FINISHED":
-                self.finished[run.data.tags["config_hash"]] = run
+                tags = run.data.tags
+                self.finished[tags["architecture"], tags["config_hash"]] = run
 
     def _end_abandoned(self, parent: str) -> None:
         """Marks runs whose process was killed, so that no run seems to go on for ever."""
@@ -191,7 +192,7 @@ class Comparison:
             bar = progress.add_task("training", total=total, note="starting workers")
 
             def launch(trial: Trial) -> None:
-                if trial.hash in self.finished:
+                if trial.key in self.finished:
                     settle(trial)
                 elif trial.seed is None:
                     arguments = (trial.config, trial.model, self.coverage, parent)
@@ -226,7 +227,7 @@ class Comparison:
             for trial, outcome in pool.results():
                 if isinstance(outcome, str):
                     run = self.store.get_run(outcome)
-                    self.finished[trial.hash] = run
+                    self.finished[trial.key] = run
                     value = run.data.metrics[f"best_validation_{self.metric}"]
                     note = f"{trial.name}: validation {self.metric} {value:.5f}"
                 elif trial.seed is None and isinstance(outcome, UserError):
@@ -248,7 +249,7 @@ class Comparison:
         )
 
     def _validation(self, trial: Trial) -> float:
-        run = self.finished.get(trial.hash)
+        run = self.finished.get(trial.key)
         return run.data.metrics[f"best_validation_{self.metric}"] if run else float("inf")
 
     def _best_rate(self, model: str) -> float | None:
@@ -271,9 +272,9 @@ class Comparison:
             rate = self._best_rate(model)
             if rate is not None:
                 trials = [self.trial(model, seed, rate) for seed in self.config["seeds"]]
-                selected[model] = [trial for trial in trials if trial.hash in self.finished]
+                selected[model] = [trial for trial in trials if trial.key in self.finished]
         for model in self.config["baselines"]:
-            if self.baseline(model).hash in self.finished:
+            if self.baseline(model).key in self.finished:
                 selected[model] = [self.baseline(model)]
         if not selected:
             raise UserError("no trial finished: " + "; ".join(self.failures))
@@ -293,21 +294,24 @@ class Comparison:
             UserError: If none is left.
         """
         trials = [trial for trials in selected.values() for trial in trials]
-        untested = [
-            trial for trial in trials if "tested" not in self.finished[trial.hash].data.tags
-        ]
+        keys = {trial.key for trial in trials}
+        for key, run in self.finished.items():
+            if key in keys:
+                self.store.set_tag(run.info.run_id, "selected", "true")
+            elif "selected" in run.data.tags:  # a retry has changed the selection
+                self.store.delete_tag(run.info.run_id, "selected")
+        untested = [trial for trial in trials if "tested" not in self.finished[trial.key].data.tags]
         if not untested:
             return
         uri, digest = self.store.tracking_uri, self.data.spec.digest
         with self._progress() as progress:
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
-                run_id = self.finished[trial.hash].info.run_id
-                self.store.set_tag(run_id, "selected", "true")
+                run_id = self.finished[trial.key].info.run_id
                 pool.submit(trial, test_trial, uri, digest, trial.config, run_id)
             for trial, outcome in pool.results():
                 if isinstance(outcome, str):
-                    self.finished[trial.hash] = self.store.get_run(outcome)
+                    self.finished[trial.key] = self.store.get_run(outcome)
                 else:
                     self._fail(f"{trial.name}, testing", outcome)
                     selected[trial.model].remove(trial)
@@ -342,7 +346,7 @@ class Comparison:
             read_result(
                 self.store,
                 model,
-                [self.finished[trial.hash] for trial in trials],
+                [self.finished[trial.key] for trial in trials],
                 self.metric,
                 trials[0].learning_rate,
             )
@@ -359,7 +363,7 @@ class Comparison:
             raise UserError("no model has a finite validation error: nothing can be chosen.")
         winner = str(table.loc[table["chosen"], "model"].iloc[0])
         best = min(selected[winner], key=self._validation)
-        winner_run = self.finished[best.hash].info.run_id
+        winner_run = self.finished[best.key].info.run_id
         chosen = next(result for result in results if result.name == winner)
         errors = chosen.errors[self.metric][selected[winner].index(best)]
         forecasts = self._forecasts(best, errors)
@@ -400,5 +404,5 @@ class Comparison:
 
     def _forecasts(self, trial: Trial, errors: np.ndarray) -> Forecasts:
         """Forecasts the best, the median and the worst test window with the winner's model."""
-        model = load_trial(self.store, self.finished[trial.hash].info.run_id, trial.config)
+        model = load_trial(self.store, self.finished[trial.key].info.run_id, trial.config)
         return forecast_examples(model, self.data, self.metric, errors)

@@ -125,7 +125,7 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"two models are called {twice[0]!r}: give each its own name")
     metric = protocol.metric
-    chosen = _chosen(results)
+    chosen = _chosen(results, protocol)
     differences = _differences(results, chosen, protocol)
     floor = _floor(protocol)
     rows = [_row(result, protocol, differences.get(result.name), floor) for result in results]
@@ -177,12 +177,19 @@ def _windows(result: Result, metric: str) -> NDArray[np.float64] | None:
     return None if errors is None else np.asarray(errors, dtype=np.float64).mean(axis=2)
 
 
-def _chosen(results: Sequence[Result]) -> str | None:
-    means = {
-        result.name: float(np.mean(result.validation))
-        for result in results
-        if result.kind != "limit" and np.size(result.validation)
-    }
+def _chosen(results: Sequence[Result], protocol: Protocol) -> str | None:
+    """Returns the model with the least mean validation error.
+
+    A network that failed with some seeds is not judged by the others: it is chosen only if no model
+    is complete.
+    """
+    candidates = [one for one in results if one.kind != "limit" and np.size(one.validation)]
+    complete = [
+        one
+        for one in candidates
+        if one.kind != "network" or np.size(one.validation) >= protocol.seeds
+    ]
+    means = {one.name: float(np.mean(one.validation)) for one in complete or candidates}
     finite = {name: mean for name, mean in means.items() if np.isfinite(mean)}
     return min(finite, key=lambda name: finite[name]) if finite else None
 

@@ -26,9 +26,9 @@ class Trial:
     learning_rate: float | None = None
 
     @property
-    def hash(self) -> str:
+    def key(self) -> tuple[str, str]:
         """Identifies the trial when a comparison is started again."""
-        return config_hash(self.config)
+        return self.model, config_hash(self.config)
 
 
 def own_process() -> str:
