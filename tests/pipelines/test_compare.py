@@ -1,10 +1,15 @@
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from data_modules.errors import UserError
 from pipelines import compare
 from pipelines.compare import candidate_configs, check, find
+from pipelines.comparison import Comparison
 from pipelines.experiment import build_data, build_model, plain
 
+CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs" / "series"
 ARCHITECTURES = "lightning_modules.architectures"
 
 LSTM = f"""
@@ -233,3 +238,26 @@ def test_an_inline_class_survives_parsing(make, tmp_path):
     assert config["candidates"] == {"x": inline}
     options = candidate_configs(config, [tmp_path])["x"]["architecture"]["init_args"]
     assert (options["dropout"], options["hidden_size"]) == (0.1, 20)
+
+
+def test_search_seeds_judge_a_learning_rate_by_more_than_one_seed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    config = plain(
+        compare.parser().parse_args(
+            [
+                f"--config={CONFIGS / 'compare_best.yaml'}",
+                "--learning_rates=[0.01, 0.1]",
+                "--seeds=[0, 1]",
+            ]
+        )
+    )
+    candidates = candidate_configs(config, [CONFIGS])
+    # The higher rate is better for the first seed, and far worse for the second.
+    errors = {(0, 0.01): 1.0, (1, 0.01): 1.0, (0, 0.1): 0.9, (1, 0.1): 5.0}
+    for search_seeds, best in ((1, 0.1), (2, 0.01)):
+        comparison = Comparison(config | {"search_seeds": search_seeds}, candidates, None)
+        for (seed, rate), error in errors.items():
+            metrics = {"best_validation_mse": error}
+            run = SimpleNamespace(data=SimpleNamespace(metrics=metrics))
+            comparison.finished[comparison.trial("best", seed, rate).key] = run
+        assert comparison._best_rate("best") == best
