@@ -17,12 +17,15 @@ from pipelines import tracking
 from pipelines.evaluation import forecast_examples
 from pipelines.experiment import config_hash, deep_merge, experiment_name
 from pipelines.figures import Forecasts
-from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
+from pipelines.leaderboard import leaderboard
 from pipelines.outcome import noise_floor, read_result, write_report
 from pipelines.plan import Trial, own_process, runs_here, source_digest
 from pipelines.pool import Pool
 from pipelines.register import register_winner
+from pipelines.results import Protocol, Result
+from pipelines.terminal import print_leaderboard
 from pipelines.trials import fit_baseline, load_trial, test_trial, train_trial
+from pipelines.verdict import verdict
 
 
 class Comparison:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from pipelines.formatting import METRIC_NAMES
-from pipelines.leaderboard import Protocol, Result
+from pipelines.results import Protocol, Result
 
 STYLE: dict[str, Any] = {
     "font.size": 10.0,

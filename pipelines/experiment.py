@@ -27,9 +27,8 @@ from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.optimization import Optimization, OptimizedModule
+from pipelines.results import METRICS
 
-#: What may choose checkpoints and winners.
-METRICS = ("mse", "mae")
 #: Arguments that the experiment fills in, so that no one can contradict it.
 FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
 FILLED_IN_ARCHITECTURE = {"input_size", "target_channels"}

@@ -29,7 +29,7 @@ from pipelines.drawing import (
 )
 from pipelines.formatting import percent, plural, ratio
 from pipelines.labels import label_line_ends
-from pipelines.leaderboard import Protocol, Result
+from pipelines.results import Protocol, Result
 from pipelines.scatter import error_vs_parameters, error_vs_time
 from pipelines.statistics import interval
 from pipelines.verdict import chosen_row

@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from data_modules.series import SeriesDataModule
 from pipelines import tracking
 from pipelines.figures import Forecasts, figures
-from pipelines.leaderboard import LIMITS, Protocol, Result
 from pipelines.report import report_html
+from pipelines.results import LIMITS, Protocol, Result
 
 
 def read_result(

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from data_modules.errors import UserError
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
-from pipelines.leaderboard import LIMITS
+from pipelines.results import LIMITS
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -16,7 +16,6 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from pipelines.figures import Forecasts, figures
 from pipelines.formatting import (
     METRIC_NAMES,
     MISSING,
@@ -28,9 +27,7 @@ from pipelines.formatting import (
     plural,
     ratio,
 )
-from pipelines.leaderboard import METRICS, Protocol
-
-__all__ = ["Forecasts", "figures", "report_html"]
+from pipelines.results import METRICS, Protocol
 
 CAPTIONS = {
     "error_vs_parameters": "Test error against size. Further down is better, further left is "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.drawing import LIMIT, error_label, readable_log, tick, titled, wrapped
 from pipelines.formatting import percent, ratio
 from pipelines.labels import LabelledPoint, label_line_ends, label_points
-from pipelines.leaderboard import Protocol
+from pipelines.results import Protocol
 from pipelines.verdict import CLEARLY_CHEAPER, cheaper_alternatives, chosen_row, cost
 
 CANNOT_SHOW = "nothing to show"

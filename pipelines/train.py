@@ -147,7 +147,8 @@ def run_figures(
     """
     from pipelines.evaluation import forecast_examples
     from pipelines.figures import figures
-    from pipelines.leaderboard import Protocol, Result, leaderboard
+    from pipelines.leaderboard import leaderboard
+    from pipelines.results import Protocol, Result
 
     metric, rate = config["metric"], config["optimizer"]["learning_rate"]
     result = Result(

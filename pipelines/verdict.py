@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,9 +15,7 @@ from pipelines.formatting import (
     ratio,
     seconds,
 )
-
-if TYPE_CHECKING:
-    from pipelines.leaderboard import Protocol
+from pipelines.results import Protocol
 
 CLEARLY_CHEAPER = 1.2
 """Ratio from which a difference in cost is worth a word; timings vary by about this much."""
@@ -49,7 +46,7 @@ class Alternative:
     indistinguishable: bool
 
 
-def verdict(table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def verdict(table: pd.DataFrame, protocol: Protocol) -> list[str]:
     """Says in plain words what the leaderboard shows.
 
     Args:
@@ -129,7 +126,7 @@ def _saving(best: float, other: float) -> float:
     return math.inf if best > 0 else 1.0
 
 
-def _winner(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> str:
+def _winner(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> str:
     metric, label = protocol.metric, protocol.metric.upper()
     candidates = table[table["kind"] != "limit"]
     units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
@@ -150,7 +147,7 @@ def _winner(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> str:
     return text + "."
 
 
-def _test_order(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _test_order(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     error = f"test_{protocol.metric}"
     others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
     if others.empty:
@@ -179,7 +176,7 @@ def _equals(value: float) -> str:
     return text.replace(" ", "") if text.startswith("<") else f"={text}"
 
 
-def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     error, name = f"test_{protocol.metric}", best["model"]
     others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
     if others.empty:
@@ -216,7 +213,7 @@ def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol
     return lines
 
 
-def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     lines = []
     for alternative in cheaper_alternatives(table, protocol.metric):
         savings, losses = _savings(alternative.savings), _losses(alternative.savings)
@@ -275,7 +272,7 @@ def _losses(savings: dict[str, float]) -> list[str]:
     return words
 
 
-def _achievable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     error, name = f"test_{protocol.metric}", best["model"]
     candidates = table[table["kind"] != "limit"]
     lines = []
@@ -312,7 +309,7 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> l
     return lines
 
 
-def _coverage(best: pd.Series, protocol: "Protocol") -> list[str]:
+def _coverage(best: pd.Series, protocol: Protocol) -> list[str]:
     names = {"conformal": "conformal intervals", "mc": "MC dropout intervals"}
     found = [
         f"{names[kind]} cover {100 * best[f'{kind}_coverage']:.1f}% of the test values"
@@ -329,7 +326,7 @@ def _coverage(best: pd.Series, protocol: "Protocol") -> list[str]:
     return [f"Meant to cover {percent(protocol.nominal_coverage)}, its {enumeration(found)}."]
 
 
-def _baselines(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     error, validation = f"test_{protocol.metric}", f"validation_{protocol.metric}"
     networks = table[table["kind"] == "network"]
     baselines = table[(table["kind"] == "baseline") & table[validation].notna()]
@@ -354,7 +351,7 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: "Protocol") -> li
     return lines
 
 
-def _missing(table: pd.DataFrame, protocol: "Protocol") -> list[str]:
+def _missing(table: pd.DataFrame, protocol: Protocol) -> list[str]:
     lines = []
     fewer = table[(table["kind"] == "network") & (table["seeds"] < protocol.seeds)]
     if not fewer.empty:

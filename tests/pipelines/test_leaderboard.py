@@ -10,8 +10,10 @@ from rich.console import Console
 
 from data_modules.series import SeriesSpec
 from pipelines.formatting import enumeration, number, p_value, percent, ratio, seconds
-from pipelines.leaderboard import Protocol, Result, leaderboard, print_leaderboard, verdict
-from pipelines.verdict import cheaper_alternatives
+from pipelines.leaderboard import leaderboard
+from pipelines.results import Protocol, Result
+from pipelines.terminal import print_leaderboard
+from pipelines.verdict import cheaper_alternatives, verdict
 
 WINDOWS, HORIZON = 60, 2
 HARDNESS = np.random.default_rng(0).gamma(4.0, 0.25, WINDOWS)

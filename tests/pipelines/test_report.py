@@ -12,9 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
 
 from data_modules.series import SeriesSpec
+from pipelines.figures import Forecasts, figures
 from pipelines.labels import spread
-from pipelines.leaderboard import Protocol, Result, leaderboard, verdict
-from pipelines.report import Forecasts, figures, report_html
+from pipelines.leaderboard import leaderboard
+from pipelines.report import report_html
+from pipelines.results import Protocol, Result
+from pipelines.verdict import verdict
 
 NASTY = '<script>alert("x")</script> $a_b$ & --> %'
 HORIZON, WINDOWS = 4, 30
