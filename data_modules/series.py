@@ -251,6 +251,14 @@ class SeriesDataModule(L.LightningDataModule, ABC):
         """Returns the windows of the test part; further test parts come from ``loader``."""
         return self.loader("test")
 
+    def transfer_batch_to_device(
+        self, batch: SeriesBatch, device: torch.device, dataloader_idx: int
+    ) -> SeriesBatch:
+        """Moves a batch; for the CPU it is there already, and finding that out costs 0.1 ms."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def describe(self) -> dict[str, Any]:
         """Returns the sizes of the parts, the digest and what was found in the data."""
         return {

