@@ -33,6 +33,10 @@ _DEFAULTS: dict[str, tuple[int, list[int], float]] = {
     "narx": (20, [10000, 4000, 2000], 0.0),
 }
 
+# Values of independent series that are made at most: 1 GB in the float64 of the generator, and
+# several times that while it computes.
+_MOST_VALUES = 2**27
+
 # The options that belong to some kinds only, and those kinds.
 _ONLY_FOR: dict[str, tuple[str, ...]] = {
     "trend": ("sum_of_sines", "sine", "autoregressive"),
@@ -231,6 +235,12 @@ class SyntheticSeries(SeriesDataModule):
             )
         generator = np.random.default_rng(self.seed)
         steps = self.window + self.horizon
+        count = sum(self.sizes) * steps * self.variates
+        if count > _MOST_VALUES:
+            raise UserError(
+                f"{sum(self.sizes)} series of {steps} steps are {count:,} values, more than fit "
+                f"into memory with ease: lower window, horizon or sizes, to {_MOST_VALUES:,} in all"
+            )
         raw = generators.sum_of_sines(
             sum(sizes.values()), steps, self.variates, self.noise, generator
         )

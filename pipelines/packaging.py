@@ -122,7 +122,9 @@ def fetch_model(uri: str, folder: Path) -> Path:
             artifact_uri=address, dst_path=str(folder), tracking_uri=store.tracking_uri
         )
     except (MlflowException, OSError) as error:
-        raise UserError(f"{uri} cannot be read: {error}. {_registered(store)}") from error
+        raise UserError(
+            f"{uri} cannot be read: {str(error).rstrip('.')}. {_registered(store)}"
+        ) from error
     return find_saved_model(Path(copied), uri)
 
 

@@ -123,6 +123,11 @@ def predict(config: Namespace) -> pd.DataFrame:
         table = _table(config.known_future, config)
         names = [spec.channels[i] for i in spec.known_channels]
         future = {name: list(_complete(table, name)) for name in names}
+    if len(history.values) < spec.window:
+        _tell(
+            f"{config.input} has {len(history.values)} steps, fewer than the {spec.window} that "
+            "the model was trained and calibrated on: the forecast is worse, and has no interval"
+        )
     recent = history.values.tail(spec.window)
     request = Request(
         history={name: recent[name].tolist() for name in recent.columns}, known_future=future

@@ -210,7 +210,7 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
     heads = ["model", f"test {protocol.metric.upper()}", "log scale", f"{confidence} interval"]
     heads += [heading for _, heading, _ in columns]
     head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
-    place = _log_scale(table[error])
+    place = _log_scale(pd.concat([table[error + end] for end in ("", "_low", "_high")]))
     rows = []
     for _, row in table.iterrows():
         mean, low, high = (float(row[error + end]) for end in ("", "_low", "_high"))
@@ -250,6 +250,8 @@ def _log_scale(values: pd.Series) -> Any:
     low, high = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 0.0)
 
     def place(value: float) -> float:
+        if value <= 0:  # an interval that reaches down to 0 leaves the scale on the left
+            return 0.0
         share = (math.log(value) - low) / (high - low) if high > low else 0.5
         return 100 * min(max(share, 0.0), 1.0)
 
@@ -261,7 +263,7 @@ def _dot(mean: float, low: float, high: float, place: Any) -> str:
     if not 0 < mean < math.inf:
         return ""
     line = ""
-    if 0 < low < high < math.inf:
+    if 0 <= low < high < math.inf:
         start, end = place(low), place(high)
         line = f'<i style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
     return f'<div>{line}<b style="left:{place(mean):.2f}%"></b></div>'

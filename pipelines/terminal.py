@@ -124,12 +124,19 @@ def _fitting(columns: list[_Column], table: pd.DataFrame, error: str, width: int
 def _plot(table: pd.DataFrame, error: str, width: int) -> list[str]:
     """Draws each mean as a dot on a log scale, with its interval and a line at the lowest limit."""
     means = [float(value) for value in table[error]]
-    positive = [value for value in means if 0 < value < math.inf]
+    ends = [
+        float(table[f"{error}_{side}"].iloc[i])
+        for side in ("low", "high")
+        for i in range(len(means))
+    ]
+    positive = [value for value in [*means, *ends] if 0 < value < math.inf]
     if not positive:
         return [""] * len(means)
     low, high = math.log(min(positive)), math.log(max(positive))
 
     def place(value: float) -> int:
+        if value <= 0:  # an interval that reaches down to 0 leaves the scale on the left
+            return 0
         share = (math.log(value) - low) / (high - low) if high > low else 0.0
         return min(max(round(share * (width - 1)), 0), width - 1)
 
@@ -140,7 +147,7 @@ def _plot(table: pd.DataFrame, error: str, width: int) -> list[str]:
         if bounds:
             cells[place(min(bounds))] = "│"
         start, end = (float(table[f"{error}_{side}"].iloc[i]) for side in ("low", "high"))
-        if 0 < start < end < math.inf:
+        if 0 <= start < end < math.inf:
             first, last = place(start), place(end)
             cells[first : last + 1] = "━" * (last + 1 - first)
         if 0 < mean < math.inf:

@@ -12,7 +12,7 @@ from data_modules.series import SeriesSpec
 from pipelines.formatting import enumeration, number, p_value, percent, ratio, seconds
 from pipelines.leaderboard import leaderboard
 from pipelines.results import Protocol, Result
-from pipelines.terminal import print_leaderboard
+from pipelines.terminal import _plot, print_leaderboard
 from pipelines.verdict import cheaper_alternatives, verdict
 
 WINDOWS, HORIZON = 60, 2
@@ -298,3 +298,16 @@ def test_numbers_are_written_for_people():
         "3 min 20 s",
         "2 h 5 min",
     ]
+
+
+def test_the_widest_interval_is_drawn_widest_though_it_reaches_zero():
+    table = pd.DataFrame(
+        {
+            "kind": "network",
+            "test_mse": [1.0, 2.0],
+            "test_mse_low": [0.9, 0.0],
+            "test_mse_high": [1.1, 6.0],
+        }
+    )
+    sure, unsure = (line.count("━") for line in _plot(table, "test_mse", width=20))
+    assert unsure > sure + 5
