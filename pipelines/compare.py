@@ -16,6 +16,7 @@ from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
     build_model,
+    build_trainer,
     deep_merge,
     plain,
     read_yaml,
@@ -193,6 +194,7 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
     check(config)
     candidates = candidate_configs(config, folders)
     data = build_data(config["data"])
+    build_trainer(config, logger=False)
     for name, candidate in candidates.items():
         try:
             build_model(candidate, data)

@@ -276,6 +276,22 @@ class Fitted:
     optimizer_steps: int
 
 
+def build_trainer(config: Mapping[str, Any], **given: Any) -> L.Trainer:
+    """Builds the trainer; called without more it tells early whether its options are possible.
+
+    Args:
+        config: A resolved configuration.
+        given: What the experiment fills in.
+
+    Raises:
+        UserError: If an option is out of its range, or the machine lacks what it asks for.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    options = {**config["trainer"], "profiler": config["trainer"].get("profiler") or NoProfiler()}
+    with explained():
+        return L.Trainer(**options, num_sanity_val_steps=0, enable_model_summary=False, **given)
+
+
 class NoProfiler(PassThroughProfiler):
     """Profiles nothing, faster than Lightning's own way of profiling nothing.
 
@@ -352,7 +368,6 @@ def fit(
     if config["num_threads"] < 1:
         raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
     torch.set_num_threads(config["num_threads"])
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     model = build_model(config, data)
     best = ModelCheckpoint(
         dirpath=directory, filename="best", monitor=model.monitor, save_weights_only=True
@@ -361,16 +376,13 @@ def fit(
     hooks: list[Callback] = [curves, best, *callbacks]
     if config["early_stopping_patience"] is not None:
         hooks.append(EarlyStopping(model.monitor, patience=config["early_stopping_patience"]))
-    with explained():
-        trainer = L.Trainer(
-            **{**config["trainer"], "profiler": config["trainer"].get("profiler") or NoProfiler()},
-            logger=logger or False,
-            callbacks=hooks,
-            default_root_dir=directory,
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            enable_progress_bar=progress_bar,
-        )
+    trainer = build_trainer(
+        config,
+        logger=logger or False,
+        callbacks=hooks,
+        default_root_dir=directory,
+        enable_progress_bar=progress_bar,
+    )
     with warnings.catch_warnings():
         # None is news to the user: series lie in memory, Lightning calls an older torch, and
         # metrics are logged after each epoch.

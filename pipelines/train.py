@@ -13,6 +13,7 @@ from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
     build_model,
+    build_trainer,
     config_hash,
     count_parameters,
     experiment_name,
@@ -189,7 +190,9 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
         The run's id and its test metrics.
     """
     data = build_data(config["data"])
-    build_model(config, data)  # so that a model that cannot be built leaves no run behind
+    # What cannot be built leaves no run behind.
+    build_model(config, data)
+    build_trainer(config, logger=False)
 
     from pipelines import tracking
     from pipelines.evaluation import evaluate_tests

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.saving import load_model
 from pipelines import tracking, train
@@ -179,3 +180,11 @@ def test_the_command_and_its_model_without_the_data(store, tmp_path, empty_datab
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120
     )
     assert "torch.Size([1, 10, 1])" in done.stdout, done.stderr
+
+
+def test_an_impossible_trainer_leaves_no_run(tiny_config, tmp_path, monkeypatch):
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    with pytest.raises(UserError, match="max_epochs"):
+        train.train(tiny_config("--trainer.max_epochs=-3"), progress_bar=False)
+    assert not database.exists()
