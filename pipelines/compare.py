@@ -22,6 +22,7 @@ from pipelines.experiment import (
     read_yaml,
     user_errors,
 )
+from pipelines.results import METRICS
 
 #: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
 CANDIDATE_SECTIONS = ("architecture", "model")
@@ -163,7 +164,7 @@ def check(config: Mapping[str, Any]) -> None:
         ("search_seeds", config["search_seeds"] < 1, "a number from 1 to that of the seeds"),
         ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
-        ("metric", config["metric"] not in ("mse", "mae"), "mse or mae"),
+        ("metric", config["metric"] not in METRICS, " or ".join(METRICS)),
         ("baselines", "oracle" in config["candidates"], "no candidate named oracle"),
         ("ray", (config["ray"]["num_cpus"] or 1) < 1, "ray.num_cpus of 1 or more"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),

@@ -373,7 +373,7 @@ class Comparison:
         with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
             folder = Path(temporary)
             write_report(folder, results, table, lines, protocol, forecasts)
-            tracking.log_folder(self.store, parent, folder)
+            self.store.log_artifacts(parent, str(folder))
             if self.config["output"]:
                 shutil.copytree(folder, self.config["output"], dirs_exist_ok=True)
         self.store.set_tag(parent, "winner", winner)

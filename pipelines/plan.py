@@ -11,8 +11,8 @@ from typing import Any
 
 from lightning_modules.building import import_class
 from pipelines.experiment import config_hash
-
-ROOT = Path(__file__).resolve().parents[1]
+from pipelines.packaging import PACKAGES
+from pipelines.tracking import ROOT
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,7 @@ def source_digest(class_paths: Iterable[str]) -> str:
 
     Results of other code must not be taken for results of this one.
     """
-    files = {
-        file
-        for package in ("data_modules", "lightning_modules", "pipelines")
-        for file in (ROOT / package).rglob("*.py")
-    }
+    files = {file for package in PACKAGES for file in (ROOT / package).rglob("*.py")}
     files |= {Path(inspect.getfile(import_class(path))) for path in class_paths}
     digest = hashlib.sha256()
     for file in sorted(files):

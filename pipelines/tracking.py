@@ -183,11 +183,6 @@ def log_metrics(store: MlflowClient, run_id: str, metrics: Mapping[str, float]) 
     store.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
 
 
-def log_folder(store: MlflowClient, run_id: str, folder: Path) -> None:
-    """Logs what a folder holds as artifacts of the run."""
-    store.log_artifacts(run_id, str(folder))
-
-
 @contextmanager
 def artifact_folder(store: MlflowClient, run_id: str, path: str | None = None) -> Iterator[Path]:
     """Gives an empty folder whose content becomes artifacts of the run when the block ends."""

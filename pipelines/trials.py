@@ -19,6 +19,7 @@ from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
 from pipelines.evaluation import evaluate, evaluate_tests, inference_us_per_step
 from pipelines.experiment import build_data, explained
+from pipelines.forecasting import MODEL_ARTIFACT
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
@@ -99,7 +100,7 @@ def fit_baseline(
             "inference_us_per_step": inference_us_per_step(baseline, data),
         }
         tracking.log_metrics(store, run_id, errors | figures)
-        with tracking.artifact_folder(store, run_id, "model") as folder:
+        with tracking.artifact_folder(store, run_id, MODEL_ARTIFACT) as folder:
             save_model(baseline, init_args, folder)
     return run_id
 
@@ -110,7 +111,7 @@ def load_trial(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> A
     if "architecture" in config:
         trusted.add(config["architecture"]["class_path"].split(".")[0])
     with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-        return load_model(tracking.download(store, run_id, "model", Path(folder)), trusted)
+        return load_model(tracking.download(store, run_id, MODEL_ARTIFACT, Path(folder)), trusted)
 
 
 def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) -> str:
