@@ -33,7 +33,8 @@ from data_modules import SeriesDataModule
 from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from pipelines import tracking
-from pipelines.experiment import build_data, build_model, fit, plain, read_yaml, user_errors
+from pipelines.experiment import build_data, build_model, plain, read_yaml, user_errors
+from pipelines.fitting import fit
 from pipelines.train import Labels, parser, start_tracked_run
 
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ Shapes: B windows in a batch, N windows in a part, T steps of a series, W steps 
 H steps to forecast, C channels (input columns).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
+from data_modules.split_data import SplitDataModule
 
 __all__ = ["SeriesBatch", "SeriesDataModule", "SeriesSpec", "SeriesWindows"]
 
@@ -106,7 +106,7 @@ def _unchanged(batch: Any) -> SeriesBatch:
     return batch
 
 
-class SeriesDataModule(L.LightningDataModule, ABC):
+class SeriesDataModule(SplitDataModule):
     """Base of all data modules of time series.
 
     ``setup`` fills ``parts``: "train"; "validation", which stops the training and chooses;
@@ -193,16 +193,6 @@ class SeriesDataModule(L.LightningDataModule, ABC):
         self._spec, self._parts, self._notes = spec, parts, notes
 
     @property
-    @abstractmethod
-    def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
-        """Short name of the data set."""
-
-    @property
-    @abstractmethod
-    def source(self) -> str:
-        """Where the data come from: a file or an equation."""
-
-    @property
     def spec(self) -> SeriesSpec:
         """The specification of the data; available after ``setup``."""
         if self._spec is None:
@@ -227,8 +217,7 @@ class SeriesDataModule(L.LightningDataModule, ABC):
         Raises:
             UserError: There is no such part.
         """
-        if part not in self.parts:
-            raise UserError(f"there is no part {part!r}: write one of {', '.join(self.parts)}")
+        self.check_part(part)
         windows = self.parts[part]
         if part == "train" and self.stateful:
             # Stream s covers chunks s * length to (s + 1) * length - 1; what is left over at the
@@ -238,26 +227,6 @@ class SeriesDataModule(L.LightningDataModule, ABC):
             return DataLoader(windows, batch_sampler=batches, collate_fn=_unchanged)
         size = self.batch_size if part == "train" else self.evaluation_batch_size
         return DataLoader(windows, batch_size=size, shuffle=shuffle, collate_fn=_unchanged)
-
-    def train_dataloader(self) -> DataLoader[SeriesBatch]:
-        """Returns the training windows, shuffled unless training is stateful."""
-        return self.loader("train", shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[SeriesBatch]:
-        """Returns the validation windows."""
-        return self.loader("validation")
-
-    def test_dataloader(self) -> DataLoader[SeriesBatch]:
-        """Returns the windows of the test part; further test parts come from ``loader``."""
-        return self.loader("test")
-
-    def transfer_batch_to_device(
-        self, batch: SeriesBatch, device: torch.device, dataloader_idx: int
-    ) -> SeriesBatch:
-        """Moves a batch; for the CPU it is there already, and finding that out costs 0.1 ms."""
-        if device.type == "cpu":
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def describe(self) -> dict[str, Any]:
         """Returns the sizes of the parts, the digest and what was found in the data."""

@@ -78,6 +78,19 @@ class SeriesSpec:
                 f"metric_units must be 'original' or 'scaled', not {self.metric_units!r}"
             )
 
+    @property
+    def units(self) -> str:
+        """The units of errors, as words after a noun."""
+        return " in scaled units" if self.metric_units == "scaled" else ""
+
+    @property
+    def question(self) -> str:
+        """What a model is asked."""
+        targets = [self.channels[k] for k in self.target_channels]
+        named = ", ".join(targets[:5]) + (f" and {len(targets) - 5} more" if targets[5:] else "")
+        horizon = f"{self.horizon} step" + ("s" if self.horizon > 1 else "")
+        return f"forecast {horizon} of {named} from {self.window} steps of history"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the specification as plain values, fit for JSON, YAML and checkpoints."""
         return dataclasses.asdict(self)

@@ -26,6 +26,7 @@ class Baseline(ConformalIntervals):
         fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
     """
 
+    task = "forecasting"
     fitted: Tensor
 
     def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
@@ -48,6 +49,11 @@ class Baseline(ConformalIntervals):
     def applies_to(cls, data: "SeriesDataModule") -> bool:
         """Tells whether the forecaster makes sense for data that are set up."""
         return True
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """Plain values with which the class is built anew; the rest is in the state dict."""
+        return {"spec": self.spec.to_dict(), "coverage": self.coverage}
 
     @property
     def minimum_history(self) -> int:

@@ -55,6 +55,9 @@ class Forecaster(ConformalIntervals, OptimizedModule):
     """
 
     task = "forecasting"
+    metrics = ("mse", "mae")
+    specification = SeriesSpec
+    calibration = "conformal_margin"
     monitor = "validation_mse"
     quantiles: Tensor
 
@@ -91,12 +94,12 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         )
         self.register_buffer("quantiles", torch.tensor(levels))
         self.add_conformal_margin()
-        metrics: dict[str, Metric | MetricCollection] = {
+        scores: dict[str, Metric | MetricCollection] = {
             "mse": MeanSquaredError(),
             "mae": MeanAbsoluteError(),
             "mse_last_step": MeanSquaredError(),
         }
-        self.metrics = MetricCollection(metrics, prefix="validation_", compute_groups=False)
+        self.scores = MetricCollection(scores, prefix="validation_", compute_groups=False)
         self._state: State | None = None
 
     def _validate(self, levels: list[float]) -> None:
@@ -177,14 +180,14 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         wide = torch.float32 if truth.device.type == "mps" else torch.float64
         forecast = self.spec.to_metric_units(self.forecast(history, known).to(wide))
         truth = self.spec.to_metric_units(truth.to(wide))
-        for name, metric in self.metrics.items(keep_base=True):
+        for name, metric in self.scores.items(keep_base=True):
             last = slice(-1, None) if name == "mse_last_step" else slice(None)
             metric.update(forecast[:, last].contiguous(), truth[:, last].contiguous())
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation metrics."""
-        self.log_dict(self.metrics.compute())
-        self.metrics.reset()
+        self.log_dict(self.scores.compute())
+        self.scores.reset()
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "pinball":

@@ -1,8 +1,10 @@
 """Optimiser, schedule, clipping and training bookkeeping, shared by every task."""
 
 import math
+from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from data_modules.errors import UserError
+
+if TYPE_CHECKING:
+    from data_modules.split_data import SplitDataModule
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -90,6 +95,13 @@ class OptimizedModule(L.LightningModule):
 
     #: Names the task in MLflow's experiments.
     task: str
+    #: Validation metrics to choose from (lower is better), the usual one first.
+    metrics: tuple[str, ...]
+    #: The kind of data that the task is for.
+    specification: type
+    #: Buffer that is filled in after training, by ``calibrate``.
+    calibration: str
+    spec: Any
     #: The metric that checkpoints, early stopping and plateaus watch (lower is better).
     monitor = "validation_loss"
 
@@ -99,6 +111,28 @@ class OptimizedModule(L.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._learning_rate = self.optimization.learning_rate
+
+    def start_from(self, data: "SplitDataModule") -> None:
+        """Takes from the data what a fresh model starts from beside random weights; often nothing.
+
+        Args:
+            data: Set up.
+        """
+
+    @abstractmethod
+    def calibrate(self, batches: Iterable[Any]) -> None:
+        """Calibrates the trained model's uncertainty.
+
+        Args:
+            batches: Batches of the calibration part.
+        """
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns what the optimiser updates: everything that trains, as one group.
+
+        A task with more than one learning rate returns more groups, each with its ``lr``.
+        """
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimiser and its schedule over all steps that the trainer will take.
@@ -110,7 +144,7 @@ class OptimizedModule(L.LightningModule):
         given: dict[str, Any] = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
         if options.name in FUSED_ON_CPU and all(p.device.type == "cpu" for p in self.parameters()):
             given["fused"] = True
-        optimizer = OPTIMIZERS[options.name](self.parameters(), **given)
+        optimizer = OPTIMIZERS[options.name](self.parameter_groups(), **given)
         if options.schedule == "one_cycle":
             steps = self.trainer.estimated_stepping_batches
             if not math.isfinite(steps):
@@ -121,7 +155,7 @@ class OptimizedModule(L.LightningModule):
             rise = options.warmup_fraction
             one_cycle = OneCycleLR(
                 optimizer,
-                max_lr=options.learning_rate,
+                max_lr=[group["lr"] for group in optimizer.param_groups],
                 total_steps=int(steps),
                 # OneCycleLR divides by zero if the rise is one step exactly.
                 pct_start=rise * 0.999 if rise * steps == 1 else rise,

@@ -16,13 +16,14 @@ from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
     build_model,
-    build_trainer,
     deep_merge,
     plain,
     read_yaml,
+    task_class,
     user_errors,
 )
-from pipelines.results import METRICS
+from pipelines.fitting import build_trainer
+from pipelines.task import find_task
 
 #: Sections of a candidate's YAML that define the candidate; the rest is the comparison's.
 CANDIDATE_SECTIONS = ("architecture", "model")
@@ -151,10 +152,11 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: With the option and what to write instead.
     """
-    from lightning_modules.baselines import BASELINES
     from pipelines.register import checked_name
 
-    unknown = [name for name in config["baselines"] if name not in BASELINES]
+    cls = task_class(config)
+    known = find_task(cls.task).baselines
+    unknown = [name for name in config["baselines"] if name not in known]
     clash = [name for name in config["baselines"] if name in config["candidates"]]
     names = [name for name in config["candidates"] if not re.fullmatch(r"[\w.-]+", name)]
     rates, output = config["learning_rates"], config["output"]
@@ -164,11 +166,11 @@ def check(config: Mapping[str, Any]) -> None:
         ("search_seeds", config["search_seeds"] < 1, "a number from 1 to that of the seeds"),
         ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
-        ("metric", config["metric"] not in METRICS, " or ".join(METRICS)),
+        ("metric", config["metric"] not in cls.metrics, " or ".join(cls.metrics)),
         ("baselines", "oracle" in config["candidates"], "no candidate named oracle"),
         ("ray", (config["ray"]["num_cpus"] or 1) < 1, "ray.num_cpus of 1 or more"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
-        ("baselines", bool(unknown), f"some of {', '.join(BASELINES)}"),
+        ("baselines", bool(unknown), f"some of {', '.join(known)}"),
         ("baselines", bool(clash), "names that no candidate has"),
         ("candidates", bool(names), f"names of letters, digits, '_', '-' and '.', not {names}"),
         ("output", bool(output) and Path(output).is_file(), "a folder, not a file that exists"),

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow.entities import Run
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_modules.errors import UserError
-from data_modules.series import SeriesDataModule
+from data_modules.split_data import SplitDataModule
 from pipelines import tracking
-from pipelines.evaluation import forecast_examples
-from pipelines.experiment import config_hash, deep_merge, experiment_name
-from pipelines.figures import Forecasts
+from pipelines.experiment import config_hash, deep_merge, experiment_name, task_class
 from pipelines.leaderboard import leaderboard
 from pipelines.outcome import noise_floor, read_result, write_report
 from pipelines.plan import Trial, own_process, runs_here, source_digest
 from pipelines.pool import Pool
 from pipelines.register import register_winner
-from pipelines.results import Protocol, Result
+from pipelines.results import METRICS, Protocol, Result
+from pipelines.task import find_task
 from pipelines.terminal import print_leaderboard
 from pipelines.trials import fit_baseline, load_trial, test_trial, train_trial
 from pipelines.verdict import verdict
@@ -41,11 +39,11 @@ class Comparison:
         self,
         config: Mapping[str, Any],
         candidates: Mapping[str, Mapping[str, Any]],
-        data: SeriesDataModule,
+        data: SplitDataModule,
     ) -> None:
         self.config, self.candidates, self.data = config, candidates, data
         self.metric = config["metric"]
-        self.coverage = config["model"]["init_args"]["coverage"]
+        self.task = find_task(task_class(config).task)
         self.search_seeds = config["seeds"][: config["search_seeds"]]
         self.store = tracking.client()
         self.console = Console()
@@ -198,8 +196,7 @@ class Comparison:
                 if trial.key in self.finished:
                     settle(trial)
                 elif trial.seed is None:
-                    arguments = (trial.config, trial.model, self.coverage, parent)
-                    pool.submit(trial, fit_baseline, uri, digest, *arguments)
+                    pool.submit(trial, fit_baseline, uri, digest, trial.config, trial.model, parent)
                 else:
                     arguments = (trial.config, trial.model, trial.name, parent)
                     pool.submit(trial, train_trial, uri, digest, *arguments)
@@ -232,7 +229,8 @@ class Comparison:
                     run = self.store.get_run(outcome)
                     self.finished[trial.key] = run
                     value = run.data.metrics[f"best_validation_{self.metric}"]
-                    note = f"{trial.name}: validation {self.metric} {value:.5f}"
+                    shown = METRICS[self.metric]
+                    note = f"{trial.name}: validation {shown.shown_label} {shown.shown(value):.5f}"
                 elif trial.seed is None and isinstance(outcome, UserError):
                     self.left_out.append(f"{trial.name}: {outcome}")
                     note = f"{trial.name}: left out"
@@ -333,7 +331,7 @@ class Comparison:
             seeds=len(self.config["seeds"]),
             learning_rates=list(self.config["learning_rates"]),
             optimizer_steps=int(max(steps, default=0)),
-            nominal_coverage=self.coverage,
+            nominal_coverage=self.config["model"]["init_args"].get("coverage"),
             data=self.data.describe(),
             spec=self.data.spec,
             title=self.config["title"] or self.data.name,
@@ -368,11 +366,16 @@ class Comparison:
         best = min(selected[winner], key=self._validation)
         winner_run = self.finished[best.key].info.run_id
         chosen = next(result for result in results if result.name == winner)
-        errors = chosen.errors[self.metric][selected[winner].index(best)]
-        forecasts = self._forecasts(best, errors)
+        examples = self.task.examples(
+            self.data,
+            chosen,
+            selected[winner].index(best),
+            self.metric,
+            lambda: load_trial(self.store, winner_run, best.config),
+        )
         with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
             folder = Path(temporary)
-            write_report(folder, results, table, lines, protocol, forecasts)
+            write_report(folder, results, table, lines, protocol, examples)
             self.store.log_artifacts(parent, str(folder))
             if self.config["output"]:
                 shutil.copytree(folder, self.config["output"], dirs_exist_ok=True)
@@ -391,12 +394,12 @@ class Comparison:
             self._say(str(outcome))
             next_step = (
                 f"python -m pipelines.predict --model models:/{outcome.name}@{outcome.alias} "
-                "--input history.csv --output forecast.csv"
+                f"{self.task.how_to_predict}"
             )
-            purpose = "forecasts from a history of yours"
+            purpose = "uses it on data of yours"
         else:
             next_step = f"python -m pipelines.register --comparison {parent}"
-            purpose = "registers the winner, so that it can forecast"
+            purpose = "registers the winner, so that it can be used"
         self._say(
             f"Next: 'make ui' shows every run, figure and the report; '{next_step}' {purpose}."
         )
@@ -404,8 +407,3 @@ class Comparison:
     def _say(self, text: str) -> None:
         """Prints a line whose commands can be copied: as it is, not wrapped."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-    def _forecasts(self, trial: Trial, errors: np.ndarray) -> Forecasts:
-        """Forecasts the best, the median and the worst test window with the winner's model."""
-        model = load_trial(self.store, self.finished[trial.key].info.run_id, trial.config)
-        return forecast_examples(model, self.data, self.metric, errors)

@@ -8,7 +8,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from pipelines.formatting import METRIC_NAMES
 from pipelines.results import Protocol, Result
 
 STYLE: dict[str, Any] = {
@@ -89,5 +88,4 @@ def readable_log(axes: Axes) -> None:
 
 def error_label(protocol: Protocol, part: str = "test") -> str:
     """Returns the label of an axis of errors."""
-    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
-    return f"{part} {METRIC_NAMES[protocol.metric]}{units}"
+    return f"{part} {protocol.shown.words}{protocol.spec.units}"

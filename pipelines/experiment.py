@@ -1,34 +1,24 @@
-"""From a configuration to a trained model: the only place where trainer, model and data meet."""
+"""From a configuration to data and model: the only place where both are built."""
 
 import hashlib
 import json
-import logging
-import math
 import sys
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from data_modules import SeriesDataModule
 from data_modules.errors import UserError
+from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
-from lightning_modules.forecaster import Forecaster
 from lightning_modules.optimization import Optimization, OptimizedModule
-from pipelines.results import METRICS
 
 #: Arguments that the experiment fills in, so that no one can contradict it.
 FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
@@ -79,9 +69,10 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
     parser.add_class_arguments(L.Trainer, "trainer", skip=FILLED_IN_TRAINER, instantiate=False)
     parser.add_argument(
         "--metric",
-        type=Literal["mse", "mae"],
-        default="mse",
-        help="Validation metric that chooses checkpoints and stops early (lower is better).",
+        type=str | None,
+        default=None,
+        help="Validation metric that chooses checkpoints and stops early (lower is better): mse or "
+        "mae of a forecast, error_rate or cross_entropy of a classification; default: the first.",
     )
     parser.add_argument(
         "--early_stopping_patience",
@@ -112,10 +103,21 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
 
 
 def plain(config: Namespace | Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a configuration as nested dicts of plain values, without paths of config files."""
+    """Returns a configuration as nested dicts of plain values, without paths of config files.
+
+    The metric, where none is given, is the first one of the task.
+    """
     nested = config.as_dict() if isinstance(config, Namespace) else dict(config)
     nested.pop("config", None)
+    if "metric" in nested and nested["metric"] is None:
+        nested["metric"] = task_class(nested).metrics[0]
     return nested
+
+
+def task_class(config: Mapping[str, Any]) -> type[OptimizedModule]:
+    """Returns the class of a configuration's task."""
+    found: type[OptimizedModule] = import_class(config["model"]["class_path"])
+    return found
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -146,9 +148,9 @@ def _same_class(one: str, other: str) -> bool:
         return False
 
 
-def experiment_name(config: Mapping[str, Any], data: SeriesDataModule) -> str:
+def experiment_name(config: Mapping[str, Any], data: SplitDataModule) -> str:
     """Returns the name of the MLflow experiment: task and data set."""
-    return f"{import_class(config['model']['class_path']).task}/{data.name}"  # type: ignore[attr-defined]
+    return f"{task_class(config).task}/{data.name}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -192,7 +194,7 @@ def user_errors() -> Iterator[None]:
         sys.exit(2)
 
 
-def build_data(config: Mapping[str, Any]) -> SeriesDataModule:
+def build_data(config: Mapping[str, Any]) -> SplitDataModule:
     """Builds a data module and sets it up.
 
     Args:
@@ -204,7 +206,7 @@ def build_data(config: Mapping[str, Any]) -> SeriesDataModule:
     with explained():
         cls = import_class(config["class_path"])
         # The configuration may come from a tracking server: it names data, not any callable.
-        if not issubclass(cls, SeriesDataModule):
+        if not issubclass(cls, SplitDataModule):
             raise UserError(
                 f"data.class_path is {config['class_path']!r}, which is no data module."
             )
@@ -214,30 +216,44 @@ def build_data(config: Mapping[str, Any]) -> SeriesDataModule:
     return data
 
 
-def build_model(config: Mapping[str, Any], data: SeriesDataModule) -> Forecaster:
+def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedModule:
     """Builds the task with its architecture, sized for the data, with seeded fresh weights.
 
     Raises:
         UserError: If options contradict one another, or ``warm_start`` does not fit.
     """
-    if config["metric"] not in METRICS:
-        raise UserError(f"metric is {config['metric']!r}: write {' or '.join(METRICS)}.")
     with explained():
+        cls: Any = task_class(config)
+        check_task(config, cls, data)
         L.seed_everything(config["seed"], workers=True, verbose=False)
-        model = import_class(config["model"]["class_path"])(
+        model = cls(
             spec=data.spec.to_dict(),
             architecture=dict(config["architecture"]),
             optimization=dict(config["optimizer"]),
-            stateful=data.stateful,
+            **({"stateful": True} if data.stateful else {}),
             **(config["model"].get("init_args") or {}),
         )
         model.monitor = f"validation_{config['metric']}"
+        model.start_from(data)
         if config.get("warm_start"):
             load_weights(model, Path(config["warm_start"]))
     return model
 
 
-def load_weights(model: torch.nn.Module, path: Path) -> None:
+def check_task(
+    config: Mapping[str, Any], cls: type[OptimizedModule], data: SplitDataModule
+) -> None:
+    """Refuses a task that other data are for, and a metric that the task does not have."""
+    if not isinstance(data.spec, cls.specification):
+        raise UserError(
+            f"model.class_path: {cls.__name__} cannot learn from {type(data).__name__}; choose "
+            "another task, or other data with data.class_path."
+        )
+    if config["metric"] not in cls.metrics:
+        raise UserError(f"metric is {config['metric']!r}: write {' or '.join(cls.metrics)}.")
+
+
+def load_weights(model: OptimizedModule, path: Path) -> None:
     """Copies a checkpoint's weights into a model of the same shape.
 
     Raises:
@@ -250,174 +266,10 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise UserError(f"warm_start: {path} is not a checkpoint: {error}") from error
     try:
-        # Calibration follows training anyway, and its margins have the shape of the horizon.
-        weights.pop("conformal_margin", None)
+        # Calibration follows training anyway, and margins have the shape of the horizon.
+        weights.pop(model.calibration, None)
         missing, unexpected = model.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {"conformal_margin"}:
+        if unexpected or set(missing) - {model.calibration}:
             raise RuntimeError(f"it lacks {missing} and has {unexpected} besides")
     except RuntimeError as error:
         raise UserError(f"warm_start: {path} holds another model: {error}") from error
-
-
-@dataclass
-class Fitted:
-    """A trained model, at its best epoch, calibrated.
-
-    Attributes:
-        model: On the CPU, in eval mode.
-        metrics: The validation metrics of its best epoch, as ``best_validation_...``.
-        curves: ``step``, ``seconds`` of training and ``validation`` metric after each epoch.
-        optimizer_steps: Steps taken.
-    """
-
-    model: Forecaster
-    metrics: dict[str, float]
-    curves: dict[str, list[float]]
-    optimizer_steps: int
-
-
-def build_trainer(config: Mapping[str, Any], **given: Any) -> L.Trainer:
-    """Builds the trainer; called without more it tells early whether its options are possible.
-
-    Args:
-        config: A resolved configuration.
-        given: What the experiment fills in.
-
-    Raises:
-        UserError: If an option is out of its range, or the machine lacks what it asks for.
-    """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    options = {**config["trainer"], "profiler": config["trainer"].get("profiler") or NoProfiler()}
-    with explained():
-        return L.Trainer(**options, num_sanity_val_steps=0, enable_model_summary=False, **given)
-
-
-class NoProfiler(PassThroughProfiler):
-    """Profiles nothing, faster than Lightning's own way of profiling nothing.
-
-    Lightning enters a context some seventy times a training step, and by default makes a new one
-    each time: a tenth of a millisecond in all.
-    """
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        """Returns a context that does nothing."""
-        return self._nothing
-
-
-class Curves(Callback):
-    """Keeps the metric of each validation, with the seconds spent training until then."""
-
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
-        self.seconds = 0.0
-        self._started = 0.0
-        self.curves: dict[str, list[float]] = {"step": [], "seconds": [], "validation": []}
-        self.best: dict[str, float] = {}
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock."""
-        self._started = time.perf_counter()
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stops the clock: validation is not training."""
-        self.seconds += time.perf_counter() - self._started
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keeps the metric; of equal ones the first is the best, as for the checkpoint."""
-        self.curves["step"].append(float(trainer.global_step))
-        self.curves["seconds"].append(self.seconds)
-        validation = float(trainer.callback_metrics[self.monitor])
-        if validation < min(self.curves["validation"], default=math.inf):
-            self.best = {
-                f"best_{name}": float(value)
-                for name, value in trainer.callback_metrics.items()
-                if name.startswith("validation_")
-            }
-        # Not a number is not the least one, whatever comes later.
-        self.curves["validation"].append(math.inf if math.isnan(validation) else validation)
-        self._started = time.perf_counter()
-
-
-def fit(
-    config: Mapping[str, Any],
-    data: SeriesDataModule,
-    directory: Path,
-    logger: Logger | None = None,
-    callbacks: Sequence[Callback] = (),
-    progress_bar: bool = False,
-) -> Fitted:
-    """Trains one model: fits, goes back to the best epoch on validation, calibrates, saves.
-
-    Args:
-        config: A resolved configuration (:func:`plain`).
-        data: Its data module, set up.
-        directory: Receives ``model.ckpt``, which loads alone with ``weights_only=True``.
-        logger: Receives metrics after each epoch.
-        callbacks: More of Lightning's callbacks.
-        progress_bar: Whether to show one.
-
-    Returns:
-        The model and how training went.
-
-    Raises:
-        UserError: If options contradict one another.
-        FloatingPointError: If training diverges, or no epoch gives finite forecasts.
-    """
-    if config["num_threads"] < 1:
-        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
-    torch.set_num_threads(config["num_threads"])
-    model = build_model(config, data)
-    best = ModelCheckpoint(
-        dirpath=directory, filename="best", monitor=model.monitor, save_weights_only=True
-    )
-    curves = Curves(model.monitor)
-    hooks: list[Callback] = [curves, best, *callbacks]
-    if config["early_stopping_patience"] is not None:
-        hooks.append(EarlyStopping(model.monitor, patience=config["early_stopping_patience"]))
-    trainer = build_trainer(
-        config,
-        logger=logger or False,
-        callbacks=hooks,
-        default_root_dir=directory,
-        enable_progress_bar=progress_bar,
-    )
-    with warnings.catch_warnings():
-        # None is news to the user: series lie in memory, Lightning calls an older torch, and
-        # metrics are logged after each epoch.
-        warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
-        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
-        warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
-        try:
-            trainer.fit(model, datamodule=data)
-        except MisconfigurationException as error:  # options that do not go together
-            raise UserError(f"trainer: {error}") from error
-    if not curves.curves["validation"]:
-        raise UserError(
-            "trainer: training ended before its first validation, which chooses the model; give "
-            "max_epochs or max_steps at least one epoch, and do not limit validation to nothing."
-        )
-    if not curves.best:
-        raise FloatingPointError(
-            f"{model.monitor} was never finite, though the training loss was: forecasts grow "
-            "without bound. Use a lower optimizer.learning_rate (now "
-            f"{config['optimizer']['learning_rate']})."
-        )
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    model.load_state_dict(state)
-    model.to("cpu").eval()
-    model.calibrate(data.loader("calibration"))
-    trainer.save_checkpoint(directory / "model.ckpt", weights_only=True)
-    Path(best.best_model_path).unlink()
-    return Fitted(
-        model=model,
-        metrics=curves.best,
-        curves=curves.curves,
-        optimizer_steps=trainer.global_step,
-    )
-
-
-def count_parameters(module: torch.nn.Module) -> int:
-    """Returns the number of trained values."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -6,7 +6,6 @@ K target channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +16,6 @@ from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline
 from lightning_modules.forecaster import Forecaster
-from lightning_modules.saving import CONFIG, WEIGHTS
-
-#: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
-MODEL_ARTIFACT = "model"
 
 
 class Request(BaseModel):
@@ -54,25 +49,6 @@ class Forecast(BaseModel):
     low: dict[str, list[float]] | None = None
     high: dict[str, list[float]] | None = None
     coverage: float | None = None
-
-
-def find_saved_model(folder: Path, called: str) -> Path:
-    """Returns where weights and JSON lie: in a folder, or where a logged model has them.
-
-    Args:
-        folder: Where to look.
-        called: What the user called it.
-
-    Raises:
-        UserError: If they are not there.
-    """
-    for place in (folder, folder / MODEL_ARTIFACT, folder / "artifacts" / MODEL_ARTIFACT):
-        if (place / CONFIG).is_file():
-            return place
-    raise UserError(
-        f"{called} holds no model of Unroll's: give models:/<name>@champion, runs:/<run id>, or a "
-        f"folder with {WEIGHTS} and {CONFIG}"
-    )
 
 
 def unscaled(spec: SeriesSpec, values: Tensor) -> Tensor:
@@ -223,3 +199,20 @@ def _answer(
     if calibrated:
         answer["coverage"] = model.coverage
     return answer
+
+
+def example_requests(model: Forecaster | Baseline) -> list[Request]:
+    """Returns two histories of unequal length, at the level of the training data."""
+    spec = model.spec
+    level = unscaled(spec, torch.zeros(len(spec.channels)))
+    values = dict(zip(spec.channels, level.tolist(), strict=True))
+    names = [spec.channels[i] for i in spec.known_channels]
+    known = {name: [values[name]] * spec.horizon for name in names}
+    longest = spec.window + 1
+    return [
+        Request(
+            history={name: [value] * steps for name, value in values.items()},
+            known_future=known or None,
+        )
+        for steps in (max(model.minimum_history, spec.window // 2), longest)
+    ]

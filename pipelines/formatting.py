@@ -6,9 +6,6 @@ from collections.abc import Sequence
 MISSING = "–"
 """Stands where there is no number, such as the interval of a single test window."""
 
-METRIC_NAMES = {"mse": "mean squared error", "mae": "mean absolute error"}
-"""What the short names of the metrics stand for."""
-
 
 def number(value: float, like: float | None = None) -> str:
     """Writes a number with three significant digits.

@@ -3,7 +3,7 @@
 Everything is chosen on validation; the test part is only reported. A limit (the oracle, the noise
 floor) is shown among the models, but is never chosen and takes part in no test.
 
-Shapes: S seeds, N test windows, H steps of the horizon.
+Shapes: S seeds, N test items (windows or texts), H steps of the horizon.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from pipelines.results import METRICS, Protocol, Result
 from pipelines.statistics import Difference, interval, multiple_comparison
+from pipelines.task import find_task
 
 FLAGS = ("chosen", "indistinguishable")
 NOT_NUMBERS = ("model", "kind", "parameters", "seeds", *FLAGS)
-INTERVALS = ("conformal_coverage", "conformal_width", "mc_coverage", "mc_width")
 
 
 def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     """Makes the table of all models.
 
     The chosen model has the least mean validation metric among networks and baselines. Each other
-    one is compared with it on the test windows: errors are averaged over the horizon within each
-    window, paired by window, p values corrected by Holm.
+    one is compared with it on the test items: errors are averaged over the horizon within each
+    item, paired by item, p values corrected by Holm.
 
     Args:
         results: One for each model.
@@ -39,7 +39,7 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         ``relative_to_floor`` is the test mean over the noise floor, nan where none is known.
 
     Raises:
-        ValueError: If two models share a name, or their test windows differ in number.
+        ValueError: If two models share a name, or their test items differ in number.
     """
     names = [result.name for result in results]
     if len(set(names)) < len(names):
@@ -49,8 +49,14 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     chosen = _chosen(results, protocol)
     differences = _differences(results, chosen, protocol)
     floor = _floor(protocol)
-    rows = [_row(result, protocol, differences.get(result.name), floor) for result in results]
-    table = pd.DataFrame(rows, columns=_columns(metric))
+    task = find_task(protocol.shown.task)
+    own = task.own_columns(results, chosen, protocol)
+    rows = [
+        _row(result, protocol, differences.get(result.name), floor) | own[result.name]
+        for result in results
+    ]
+    names = [*_columns(metric), *(column.name for column in task.columns), "seeds"]
+    table = pd.DataFrame(rows, columns=names)
     table["chosen"] = [name == chosen for name in table["model"]]
     # A column of no rows, or of nothing but nan, is of numbers too.
     numbers = [name for name in table.columns if name not in NOT_NUMBERS]
@@ -66,15 +72,13 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
 
 
 def _columns(metric: str) -> list[str]:
-    other = METRICS[1 - METRICS.index(metric)]
     return [
         "model",
         "kind",
         f"test_{metric}",
         f"test_{metric}_low",
         f"test_{metric}_high",
-        f"test_{metric}_last_step",
-        f"test_{other}",
+        *[f"test_{other}" for other in _others(metric)],
         f"validation_{metric}",
         "chosen",
         "difference",
@@ -87,13 +91,17 @@ def _columns(metric: str) -> list[str]:
         "inference_us_per_step",
         "learning_rate",
         "relative_to_floor",
-        *INTERVALS,
-        "seeds",
     ]
 
 
-def _windows(result: Result, metric: str) -> NDArray[np.float64] | None:
-    """Returns the mean error of each window (S, N), or None where the metric was not measured."""
+def _others(metric: str) -> list[str]:
+    """Returns the other metrics of the same task."""
+    task = METRICS[metric].task
+    return [name for name, other in METRICS.items() if other.task == task and name != metric]
+
+
+def _items(result: Result, metric: str) -> NDArray[np.float64] | None:
+    """Returns the mean error of each item (S, N), or None where the metric was not measured."""
     errors = result.errors.get(metric)
     return None if errors is None else np.asarray(errors, dtype=np.float64).mean(axis=2)
 
@@ -119,12 +127,12 @@ def _differences(
     results: Sequence[Result], chosen: str | None, protocol: Protocol
 ) -> dict[str, Difference]:
     errors = {
-        result.name: windows
+        result.name: items
         for result in results
         if result.kind != "limit"
-        and (windows := _windows(result, protocol.metric)) is not None
+        and (items := _items(result, protocol.metric)) is not None
         # A diverged model needs no test, and must not take part in the correction of the others.
-        and (np.isfinite(windows).all() or result.name == chosen)
+        and (np.isfinite(items).all() or result.name == chosen)
     }
     if chosen is None or chosen not in errors:
         return {}
@@ -133,16 +141,13 @@ def _differences(
 
 def _floor(protocol: Protocol) -> float:
     """Returns the least achievable error, nan where it is not known."""
-    if protocol.metric == "mse" and protocol.spec.noise_floor is not None:
-        return float(np.mean(protocol.spec.noise_floor))
-    return float("nan")
+    return float("nan") if protocol.floor is None else float(np.mean(protocol.floor))
 
 
 def _row(
     result: Result, protocol: Protocol, difference: Difference | None, floor: float
 ) -> dict[str, Any]:
     metric, nan = protocol.metric, float("nan")
-    other = METRICS[1 - METRICS.index(metric)]
     row: dict[str, Any] = {
         "model": result.name,
         "kind": result.kind,
@@ -160,25 +165,24 @@ def _row(
         "train_seconds": float(result.train_seconds),
         "inference_us_per_step": float(result.inference_us_per_step),
         "learning_rate": nan if result.learning_rate is None else float(result.learning_rate),
-        **{name: float(result.intervals.get(name, nan)) for name in INTERVALS},
         "seeds": max((len(errors) for errors in result.errors.values()), default=0),
     }
-    windows, others = _windows(result, metric), _windows(result, other)
-    row[f"test_{other}"] = nan if others is None else float(others.mean())
-    mean = low = high = last = nan
-    if windows is not None:
-        mean = float(windows.mean())
-        last = float(np.asarray(result.errors[metric], dtype=np.float64)[..., -1].mean())
+    for other in _others(metric):
+        errors = _items(result, other)
+        row[f"test_{other}"] = nan if errors is None else float(errors.mean())
+    items = _items(result, metric)
+    mean = low = high = nan
+    if items is not None:
+        mean = float(items.mean())
         # The noise floor is known, not estimated: its errors do not vary and need no interval.
-        if np.ptp(windows) != 0:
-            estimate = interval(windows, protocol.spec.block_length, protocol.confidence)
+        if np.ptp(items) != 0:
+            estimate = interval(items, protocol.spec.block_length, protocol.confidence)
             # An error is never below 0, where few seeds that differ much make t reach further.
             low, high = max(estimate.low, 0.0), estimate.high
     row |= {
         f"test_{metric}": mean,
         f"test_{metric}_low": low,
         f"test_{metric}_high": high,
-        f"test_{metric}_last_step": last,
         "relative_to_floor": mean / floor if floor > 0 else nan,
     }
     return row

@@ -4,18 +4,19 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from data_modules.series import SeriesDataModule
+from data_modules.split_data import SplitDataModule
 from pipelines import tracking
-from pipelines.figures import Forecasts, figures
+from pipelines.figures import figures
 from pipelines.report import report_html
-from pipelines.results import LIMITS, Protocol, Result
+from pipelines.results import LIMITS, METRICS, Protocol, Result
+from pipelines.task import find_task
 
 
 def read_result(
@@ -30,16 +31,16 @@ def read_result(
         metric: Validation metric of the comparison.
         learning_rate: Chosen on validation; None for a baseline.
     """
-    errors: dict[str, list[np.ndarray]] = {"mse": [], "mae": []}
-    curves, intervals = [], []
+    arrays: dict[str, list[np.ndarray]] = {}
+    curves, measures = [], []
     for run in runs:
         with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
             folder, run_id = Path(temporary), run.info.run_id
             with np.load(tracking.download(store, run_id, "evaluation.npz", folder)) as saved:
-                for name, values in errors.items():
-                    values.append(saved[name])
-            path = tracking.download(store, run_id, "intervals.json", folder)
-            intervals.append(json.loads(path.read_text()))
+                for name in saved.files:
+                    arrays.setdefault(name, []).append(saved[name])
+            path = tracking.download(store, run_id, "measures.json", folder)
+            measures.append(json.loads(path.read_text()))
             if learning_rate is not None:
                 path = tracking.download(store, run_id, "curves.json", folder)
                 curves.append(json.loads(path.read_text()))
@@ -47,35 +48,37 @@ def read_result(
     def each(name: str) -> np.ndarray:
         return np.array([run.data.metrics[name] for run in runs])
 
+    stacked = {name: np.stack(values) for name, values in arrays.items()}
     kind: Literal["network", "baseline", "limit"] = "network"
     if learning_rate is None:
         kind = "limit" if model in LIMITS else "baseline"
     return Result(
         name=model,
         kind=kind,
-        errors={name: np.stack(values) for name, values in errors.items()},
+        errors={name: array for name, array in stacked.items() if name in METRICS},
         validation=each(f"best_validation_{metric}"),
         parameters=int(each("parameters").mean()),
         train_seconds=float(each("train_seconds").mean()),
         inference_us_per_step=float(each("inference_us_per_step").mean()),
         learning_rate=learning_rate,
         curves=curves,
-        intervals={
-            name: float(np.mean([found[name] for found in intervals])) for name in intervals[0]
+        measures={
+            name: float(np.mean([found[name] for found in measures])) for name in measures[0]
         },
+        details={name: array for name, array in stacked.items() if name not in METRICS},
         run_ids=[run.info.run_id for run in runs],
     )
 
 
-def noise_floor(data: SeriesDataModule, metric: str) -> Result | None:
+def noise_floor(data: SplitDataModule, metric: str) -> Result | None:
     """Returns the row of the least achievable error, None where it is not known."""
-    floor = data.spec.noise_floor
-    if floor is None or metric != "mse":
+    shown, floor = METRICS[metric], data.spec.noise_floor
+    if floor is None or not shown.has_floor:
         return None
     return Result(
-        name="noise floor",
+        name=shown.floor_name,
         kind="limit",
-        errors={"mse": np.tile(np.array(floor), (1, len(data.parts["test"]), 1))},
+        errors={metric: np.tile(np.array(floor), (1, len(data.parts["test"]), 1))},
         validation=np.array([]),
         parameters=0,
         train_seconds=0.0,
@@ -89,14 +92,17 @@ def write_report(
     table: pd.DataFrame,
     lines: list[str],
     protocol: Protocol,
-    forecasts: Forecasts,
+    examples: Any,
 ) -> None:
-    """Writes leaderboard.csv, verdict.txt, figures/ and report.html into a folder."""
+    """Writes leaderboard.csv, verdict.txt, figures/, tables/ and report.html into a folder."""
     table.to_csv(folder / "leaderboard.csv", index=False)
     (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    drawn = figures(results, table, protocol, forecasts)
+    drawn = figures(results, table, protocol, examples)
+    tables = find_task(protocol.shown.task).tables(examples)
+    for name, each in tables.items():
+        each.to_csv(folder / f"{name.lower().replace(' ', '_')}.csv", index=False)
     (folder / "figures").mkdir()
     for name, figure in drawn.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
-    html = report_html(table, lines, drawn, protocol)
+    html = report_html(table, lines, drawn, protocol, tables)
     (folder / "report.html").write_text(html, encoding="utf-8")

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
-import torch
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -22,16 +21,10 @@ from mlflow.tracking import MlflowClient
 from data_modules.errors import UserError
 from lightning_modules.saving import CONFIG, WEIGHTS, load_model
 from pipelines import tracking
-from pipelines.forecasting import (
-    MODEL_ARTIFACT,
-    Request,
-    find_saved_model,
-    unscaled,
-)
+from pipelines.saved import MODEL_ARTIFACT, find_saved_model
+from pipelines.task import find_task
 
-#: The file that MLflow runs to load the model.
-SERVING_CODE = Path(__file__).resolve().with_name("serving.py")
-#: What the served code imports; the versions installed are pinned.
+#: What the code of every served model imports; the versions installed are pinned.
 REQUIREMENTS = (
     "lightning",
     "mlflow",
@@ -46,7 +39,7 @@ REQUIREMENTS = (
 PACKAGES = ("data_modules", "lightning_modules", "pipelines")
 
 
-def log_forecaster(store: MlflowClient, run_id: str, folder: Path, name: str) -> str:
+def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) -> str:
     """Logs a saved model to its run, in the form in which MLflow serves it.
 
     Args:
@@ -61,7 +54,8 @@ def log_forecaster(store: MlflowClient, run_id: str, folder: Path, name: str) ->
     Raises:
         ValueError: If the folder holds no saved model.
     """
-    example = _example(folder)
+    model = load_model(folder)
+    served = find_task(model.task).serving(model)
     logged = store.create_logged_model(
         # Model.log alone would take the default experiment, whatever the run's.
         store.get_run(run_id).info.experiment_id,
@@ -70,26 +64,28 @@ def log_forecaster(store: MlflowClient, run_id: str, folder: Path, name: str) ->
     )
     with _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as temporary:
         # MLflow keeps the names of files and folders: here they are always the same.
-        model, code = Path(temporary) / MODEL_ARTIFACT, Path(temporary) / "code"
-        model.mkdir()
+        files, code = Path(temporary) / MODEL_ARTIFACT, Path(temporary) / "code"
+        files.mkdir()
         for file in (WEIGHTS, CONFIG):
-            shutil.copyfile(folder / file, model / file)
+            shutil.copyfile(folder / file, files / file)
         Model.log(
             artifact_path=None,
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=logged.model_id,
-            python_model=str(SERVING_CODE),
-            artifacts={MODEL_ARTIFACT: str(model)},
+            python_model=str(served.code),
+            artifacts={MODEL_ARTIFACT: str(files)},
             code_paths=_copy_packages(code),
-            input_example=[request.model_dump(exclude_none=True) for request in example],
-            pip_requirements=[f"{each}=={_release(each)}" for each in REQUIREMENTS],
+            input_example=served.example,
+            pip_requirements=[
+                f"{each}=={_release(each)}" for each in (*REQUIREMENTS, *served.requirements)
+            ],
         )
     return str(logged.model_id)
 
 
-def logged_forecaster(store: MlflowClient, run_id: str) -> str | None:
-    """Returns the id of the model that :func:`log_forecaster` has logged to a run, if any."""
+def logged_served_model(store: MlflowClient, run_id: str) -> str | None:
+    """Returns the id of the model that :func:`log_served_model` has logged to a run, if any."""
     run = store.get_run(run_id)
     query = f"source_run_id = '{run_id}'"
     found: list[LoggedModel] = store.search_logged_models(
@@ -138,24 +134,6 @@ def _registered(store: MlflowClient) -> str:
             "python -m pipelines.register --comparison latest"
         )
     return f"Registered are: {'; '.join(names)}"
-
-
-def _example(folder: Path) -> list[Request]:
-    """Returns two histories of unequal length, at the level of the training data."""
-    model = load_model(folder)
-    spec = model.spec
-    level = unscaled(spec, torch.zeros(len(spec.channels)))
-    values = dict(zip(spec.channels, level.tolist(), strict=True))
-    names = [spec.channels[i] for i in spec.known_channels]
-    known = {name: [values[name]] * spec.horizon for name in names}
-    longest = spec.window + 1
-    return [
-        Request(
-            history={name: [value] * steps for name, value in values.items()},
-            known_future=known or None,
-        )
-        for steps in (max(model.minimum_history, spec.window // 2), longest)
-    ]
 
 
 def _release(distribution: str) -> str:

@@ -14,14 +14,14 @@ from jsonargparse import ArgumentParser
 from data_modules.errors import UserError
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
-from pipelines.results import LIMITS
+from pipelines.results import LIMITS, METRICS
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
 
-    from data_modules.series import SeriesDataModule
+    from data_modules.split_data import SplitDataModule
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -151,7 +151,7 @@ def register_winner(
     comparison: str,
     name: str | None = None,
     replace_champion: bool = False,
-    data: "SeriesDataModule | None" = None,
+    data: "SplitDataModule | None" = None,
 ) -> Registration:
     """Registers the winner of a comparison.
 
@@ -168,14 +168,14 @@ def register_winner(
         makes no second version.
 
     Raises:
-        UserError: If the winner is no model that can forecast, or the name is impossible.
+        UserError: If the winner is no model that can be used, or the name is impossible.
     """
     parent = store.get_run(comparison)
     winner = store.get_run(parent.data.tags["winner_run"])
     model = parent.data.tags.get("winner", winner.data.tags["architecture"])
     if model in LIMITS:
         raise UserError(
-            f"comparison {comparison}: {model} shows what is achievable and forecasts nothing new, "
+            f"comparison {comparison}: {model} shows what is achievable and predicts nothing new, "
             "so it is never registered"
         )
     name = checked_name(name or parent.info.run_name.removeprefix("compare-"))
@@ -230,16 +230,16 @@ def _create_version(
     store: "MlflowClient", name: str, parent: "Run", winner: "Run", model: str
 ) -> "ModelVersion":
     """Creates the version, with all that tells it from others as tags."""
-    from pipelines.forecasting import MODEL_ARTIFACT
-    from pipelines.packaging import log_forecaster, logged_forecaster
+    from pipelines.packaging import log_served_model, logged_served_model
+    from pipelines.saved import MODEL_ARTIFACT
     from pipelines.tracking import download
 
     run_id = winner.info.run_id
-    logged = logged_forecaster(store, run_id)
+    logged = logged_served_model(store, run_id)
     if logged is None:
         with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
             saved = download(store, run_id, MODEL_ARTIFACT, Path(folder))
-            logged = log_forecaster(store, run_id, saved, model)
+            logged = log_served_model(store, run_id, saved, model)
     metric = parent.data.tags["metric"]
     figures = {f"validation_{metric}": f"best_validation_{metric}", f"test_{metric}": None}
     measured = {
@@ -265,7 +265,7 @@ def _judge(
     champion: "ModelVersion",
     parent: "Run",
     winner: "Run",
-    data: "SeriesDataModule | None",
+    data: "SplitDataModule | None",
 ) -> tuple[bool, str]:
     """Tells whether the winner beats the champion on validation, and why."""
     metric, digest = parent.data.tags["metric"], winner.data.tags["data_digest"]
@@ -285,7 +285,11 @@ def _judge(
                 "same."
             )
         how = f"on the new validation part ({changed}, so the champion was evaluated on it)"
-    figures = f"{metric.upper()} {number(own)} against {number(theirs)}, {how}."
+    shown = METRICS[metric]
+    figures = (
+        f"{shown.shown_label} {number(shown.shown(own))} against {number(shown.shown(theirs))}, "
+        f"{how}."
+    )
     if own < theirs:
         return True, f"it beats {called}: validation {figures}"
     return False, f"it does not beat {called}: validation {figures}"
@@ -295,7 +299,7 @@ def _evaluate_anew(
     store: "MlflowClient",
     champion: "ModelVersion",
     winner: "Run",
-    data: "SeriesDataModule | None",
+    data: "SplitDataModule | None",
     metric: str,
 ) -> float:
     """Returns the champion's validation error on the data of a new comparison.
@@ -305,8 +309,8 @@ def _evaluate_anew(
     """
     from lightning_modules.saving import load_model
     from pipelines.experiment import read_yaml
-    from pipelines.judging import validation_error
     from pipelines.packaging import fetch_model
+    from pipelines.task import find_task
     from pipelines.tracking import download
 
     with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
@@ -321,7 +325,7 @@ def _evaluate_anew(
             data = build_data(config["data"])
     if data.spec.digest != winner.data.tags["data_digest"]:
         raise UserError("the data is no longer what the comparison was run on")
-    return validation_error(model, data, metric)
+    return find_task(model.task).validation_error(model, data, metric)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -329,14 +333,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = parser().parse_args(arguments)
     with user_errors():
         from pipelines import tracking
+        from pipelines.task import find_task
 
         store = tracking.client()
         comparison = find_comparison(store, config.comparison, config.experiment)
         outcome = register_winner(store, comparison, config.name, config.replace)
+        metric = store.get_run(comparison).data.tags["metric"]
+        how_to_predict = find_task(METRICS[metric].task).how_to_predict
     print(outcome)
     print(
-        f"Forecast with it: python -m pipelines.predict --model models:/{outcome.name}@"
-        f"{outcome.alias} --input history.csv --output forecast.csv"
+        f"Use it: python -m pipelines.predict --model models:/{outcome.name}@{outcome.alias} "
+        f"{how_to_predict}"
     )
     if outcome.alias == CHAMPION:
         print(f"Serve it: make serve MODEL={outcome.name}")

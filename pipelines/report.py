@@ -17,7 +17,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from pipelines.formatting import (
-    METRIC_NAMES,
     MISSING,
     count,
     enumeration,
@@ -28,17 +27,14 @@ from pipelines.formatting import (
     ratio,
 )
 from pipelines.results import METRICS, Protocol
+from pipelines.task import find_task
 
 CAPTIONS = {
     "error_vs_parameters": "Test error against size. Further down is better, further left is "
     "smaller. Circles are networks, squares are baselines, bars are intervals of the mean error.",
-    "error_vs_time": "Test error against the time to train one seed, and against the time to "
-    "forecast one step of one series. Timings are of this machine, with other trials beside them.",
+    "error_vs_time": "Test error against the time to train one seed, and against the time that one "
+    "step of one sequence takes. Timings are of this machine, with other trials beside them.",
     "learning_curves": "Validation error during training, mean and range over the seeds.",
-    "error_by_step": "Test error of each step of the horizon, mean over seeds and test windows; "
-    "the band is the interval of the chosen model.",
-    "forecasts": "Forecasts of the chosen model on test windows: the one with the least error, "
-    "the median one and the worst.",
 }
 
 CSS = """
@@ -75,6 +71,8 @@ figure { margin: 1.4rem 0 2rem; } figure svg { width: 100%; min-width: 620px; he
 figcaption { max-width: 75ch; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
+table.texts th, table.texts td { text-align: left; white-space: normal; vertical-align: top; }
+table.texts td:first-child { position: static; min-width: 24rem; overflow-wrap: anywhere; }
 @media print { .scroll { overflow: visible; } }
 """
 
@@ -103,6 +101,7 @@ def report_html(
     verdict: Sequence[str],
     figures: Mapping[str, Figure],
     protocol: Protocol,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Writes the report of a comparison.
 
@@ -111,6 +110,7 @@ def report_html(
         verdict: Sentences from :func:`pipelines.leaderboard.verdict`.
         figures: From :func:`pipelines.figures.figures`, shown in their order.
         protocol: What the models have in common.
+        tables: More tables to show, by their titles.
 
     Returns:
         A whole HTML document with no reference to anything outside of it.
@@ -121,7 +121,12 @@ def report_html(
         if protocol.short
         else ""
     )
-    pictures = "\n".join(_figure(name, figure) for name, figure in figures.items())
+    captions = CAPTIONS | dict(find_task(protocol.shown.task).captions)
+    pictures = "\n".join(
+        _figure(name, figure, captions.get(name, name.replace("_", " ")))
+        for name, figure in figures.items()
+    )
+    more = "\n".join(_plain_table(name, each) for name, each in (tables or {}).items())
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -140,6 +145,7 @@ def report_html(
 {_table(table, protocol)}
 <h2>Pictures</h2>
 {pictures or "<p>There are none.</p>"}
+{more}
 <h2>How the models were compared</h2>
 {_list(_protocol(protocol))}
 <h2>How to read the intervals</h2>
@@ -154,21 +160,13 @@ def report_html(
 
 
 def _summary(table: pd.DataFrame, protocol: Protocol) -> str:
-    spec = protocol.spec
+    shown = protocol.shown
     networks = int((table["kind"] == "network").sum())
     baselines = int((table["kind"] == "baseline").sum())
     return (
-        f"{plural(networks, 'network')} and {plural(baselines, 'baseline')} forecast "
-        f"{plural(spec.horizon, 'step')} of "
-        f"{enumeration([spec.channels[k] for k in spec.target_channels], limit=5)} from "
-        f"{plural(spec.window, 'step')} of history. Metric: {METRIC_NAMES[protocol.metric]} "
-        f"({protocol.metric.upper()}), {_units(protocol)}."
+        f"{plural(networks, 'network')} and {plural(baselines, 'baseline')} "
+        f"{protocol.spec.question}. Metric: {shown.shown_words}{protocol.spec.units}."
     )
-
-
-def _units(protocol: Protocol) -> str:
-    scaled = protocol.spec.metric_units == "scaled"
-    return "in units of the scaled series" if scaled else "in the units of the data"
 
 
 def _list(sentences: Sequence[str]) -> str:
@@ -178,8 +176,9 @@ def _list(sentences: Sequence[str]) -> str:
 
 def _columns(table: pd.DataFrame, protocol: Protocol) -> list[tuple[str, str, Any]]:
     """Returns column, heading and format of what the table shows beside model and plot."""
-    metric = protocol.metric
-    other = METRICS[1 - METRICS.index(metric)]
+    metric, shown = protocol.metric, protocol.shown
+    task = find_task(shown.task)
+    others = [name for name in METRICS if METRICS[name].task == shown.task and name != metric]
 
     def short(value: float) -> str:
         return number(value) if value < 99.5 else count(value)
@@ -189,15 +188,15 @@ def _columns(table: pd.DataFrame, protocol: Protocol) -> list[tuple[str, str, An
         ("relative_to_floor", "of floor", ratio),
         ("parameters", "parameters", count),
         ("train_seconds", "training (s)", short),
-        ("inference_us_per_step", "µs per step", short),
-        (f"validation_{metric}", f"validation {metric.upper()}", number),
-        (f"test_{metric}_last_step", "last step", number),
-        (f"test_{other}", f"test {other.upper()}", number),
+        ("inference_us_per_step", f"µs per {protocol.wording.step}", short),
+        (
+            f"validation_{metric}",
+            f"validation {shown.shown_label}",
+            lambda value: number(shown.shown(value)),
+        ),
+        *[(f"test_{name}", f"test {METRICS[name].label}", number) for name in others],
         ("learning_rate", "learning rate", lambda value: f"{value:g}"),
-        ("conformal_coverage", "conformal coverage", lambda value: f"{100 * value:.1f}%"),
-        ("conformal_width", "conformal width", number),
-        ("mc_coverage", "MC coverage", lambda value: f"{100 * value:.1f}%"),
-        ("mc_width", "MC width", number),
+        *[(column.name, column.heading, column.write) for column in task.columns],
         ("seeds", "seeds", count),
     ]
     return [column for column in columns if table[column[0]].notna().any()]
@@ -207,7 +206,9 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
     error = f"test_{protocol.metric}"
     columns = _columns(table, protocol)
     confidence = percent(protocol.confidence)
-    heads = ["model", f"test {protocol.metric.upper()}", "log scale", f"{confidence} interval"]
+    shown = protocol.shown
+    scale = f"{shown.words}, log scale" if shown.complement else "log scale"
+    heads = ["model", f"test {shown.shown_label}", scale, f"{confidence} interval"]
     heads += [heading for _, heading, _ in columns]
     head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
     place = _log_scale(pd.concat([table[error + end] for end in ("", "_low", "_high")]))
@@ -217,12 +218,13 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
         mark = "★" if row["chosen"] else "≈" if row["indistinguishable"] else ""
         kind = "" if row["kind"] == "network" else f' <span class="kind">{row["kind"]}</span>'
         name = f'<span class="mark">{mark}</span>{escape(row["model"])}{kind}'
-        span = MISSING
+        span, read = MISSING, shown.shown(mean)
         if math.isfinite(low):
-            span = f"{number(low, like=mean)} to {number(high, like=mean)}"
+            ends = shown.shown_interval(low, high)
+            span = " to ".join(number(end, like=read) for end in ends)
         cells = [
             f'<td data-value="{escape(row["model"])}">{name}</td>',
-            _cell(mean, number(mean)),
+            _cell(read, number(read)),
             _cell(mean, _dot(mean, low, high, place), "plot"),
             _cell(high - low, span),
         ]
@@ -269,8 +271,20 @@ def _dot(mean: float, low: float, high: float, place: Any) -> str:
     return f'<div>{line}<b style="left:{place(mean):.2f}%"></b></div>'
 
 
-def _figure(name: str, figure: Figure) -> str:
-    caption = CAPTIONS.get(name, name.replace("_", " "))
+def _plain_table(title: str, table: pd.DataFrame) -> str:
+    """Returns a table of texts and numbers, with its title as a heading."""
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in table.columns)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{escape(_plain(value))}</td>" for value in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    return (
+        f'<h2>{escape(title)}</h2>\n<div class="scroll"><table class="texts"><thead><tr>{head}</tr>'
+        f"</thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def _figure(name: str, figure: Figure, caption: str) -> str:
     return (
         f'<figure id="{escape(name)}"><div class="scroll">{_svg(figure, name, caption)}</div>\n'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -313,14 +327,14 @@ def _protocol(protocol: Protocol) -> list[str]:
 
 def _reading(table: pd.DataFrame, protocol: Protocol) -> list[str]:
     confidence, block = percent(protocol.confidence), protocol.spec.block_length
+    items = f"{protocol.wording.item}s"
     lines = [
         f"The interval beside each mean error holds with {confidence} confidence the mean that "
-        "many more seeds and test windows would give. A baseline has no seeds, so its interval is "
-        "over test windows alone.",
-        "Two intervals that overlap do not show that two models are equal, for hard windows are "
-        "hard for both. The p value compares each model with the chosen one on the same windows: "
-        "squared errors (or absolute ones, where that is the metric) are averaged over the horizon "
-        "within each window, then paired by window.",
+        f"many more seeds and test {items} would give. A baseline has no seeds, so its interval is "
+        f"over test {items} alone.",
+        f"Two intervals that overlap do not show that two models are equal, for hard {items} are "
+        f"hard for both. The p value compares each model with the chosen one on the same {items}: "
+        f"{protocol.wording.paired}",
         "The p values are corrected for their number by Holm's procedure: the risk that even one "
         f"of the differences called real is chance is at most {percent(1 - protocol.confidence)}. "
         f"A p value of {1 - protocol.confidence:.2g} or more means: cannot be told apart, which is "
@@ -333,7 +347,9 @@ def _reading(table: pd.DataFrame, protocol: Protocol) -> list[str]:
         )
     if protocol.seeds == 1:
         lines.append("There is one seed: what another seed would change is in no interval.")
-    if table[["conformal_coverage", "mc_coverage"]].notna().any(axis=None):
+    if protocol.nominal_coverage is not None and any(
+        table[name].notna().any() for name in ("conformal_coverage", "mc_coverage")
+    ):
         lines.append(
             "Prediction intervals are another matter: they are about single values to come. They "
             f"should cover {percent(protocol.nominal_coverage)} of them; the table says what they "
@@ -345,9 +361,10 @@ def _reading(table: pd.DataFrame, protocol: Protocol) -> list[str]:
 
 def _data(protocol: Protocol) -> str:
     data = dict(protocol.data)
-    windows = data.pop("windows", {})
+    item = protocol.wording.item
+    sizes = data.pop(f"{item}s", {})
     digest = str(data.pop("digest", "") or protocol.spec.digest)
-    items = {"digest": digest} | {f"{part} windows": count(n) for part, n in windows.items()}
+    items = {"digest": digest} | {f"{part} {item}s": count(n) for part, n in sizes.items()}
     items |= {str(name).replace("_", " "): _plain(value) for name, value in data.items()}
     rows = "\n".join(
         f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items.items()

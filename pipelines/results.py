@@ -1,6 +1,6 @@
 """What is known of the models of a comparison, before anything is concluded from it.
 
-Shapes: S seeds, N test windows, H steps of the horizon.
+Shapes: S seeds, N test items (windows or texts), H steps of the horizon (1 for a classification).
 """
 
 from dataclasses import dataclass, field
@@ -9,9 +9,105 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.series import SeriesSpec
+from data_modules.split_data import Specification
 
-METRICS = ("mse", "mae")
+
+@dataclass(frozen=True)
+class Wording:
+    """How a task is spoken of.
+
+    Attributes:
+        item: One of the things that are judged, such as "window".
+        predicts: What a model does with it, such as "forecasts".
+        step: What a sequence is made of, such as "step".
+        best_possible: What cannot be beaten, as in "no forecast does better".
+        paired: What is compared between two models, item by item.
+    """
+
+    item: str
+    predicts: str
+    step: str
+    best_possible: str
+    paired: str
+
+
+WORDINGS = {
+    "forecasting": Wording(
+        item="window",
+        predicts="forecasts",
+        step="step",
+        best_possible="forecast",
+        paired="squared errors (or absolute ones, where that is the metric) are averaged over the "
+        "horizon within each window, then paired by window.",
+    ),
+    "classification": Wording(
+        item="text",
+        predicts="answers",
+        step="token",
+        best_possible="classifier",
+        paired="whether each text was mistaken (or its cross entropy, where that is the metric), "
+        "mean over the seeds, paired by text. McNemar's test compares the two models that would be "
+        "registered, one seed of each, on the texts that only one of them mistakes.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An error by which models are validated, tested and ranked: lower is better.
+
+    Attributes:
+        task: Name of the task that it belongs to.
+        label: As a heading, such as "MSE".
+        words: In a sentence, such as "mean squared error".
+        has_floor: Whether the data's noise floor is given in it.
+        complement: What people call 1 minus it, and would rather read: "accuracy" for the error
+            rate; empty where there is no such thing.
+    """
+
+    task: str
+    label: str
+    words: str
+    has_floor: bool = False
+    complement: str = ""
+
+    @property
+    def shown_label(self) -> str:
+        """Heading of the number that people read."""
+        return self.complement or self.label
+
+    @property
+    def shown_words(self) -> str:
+        """Name of the number that people read."""
+        return self.complement or self.words
+
+    @property
+    def floor_name(self) -> str:
+        """Name of the row that shows what is achievable."""
+        return "best achievable" if self.complement else "noise floor"
+
+    @property
+    def best(self) -> str:
+        """Which of the numbers that people read is the best one."""
+        return "highest" if self.complement else "lowest"
+
+    def shown(self, error: float) -> float:
+        """Returns the number that people read."""
+        return 1 - error if self.complement else error
+
+    def shown_interval(self, low: float, high: float) -> tuple[float, float]:
+        """Returns the ends of an interval of the number that people read, the lower one first."""
+        return (1 - high, 1 - low) if self.complement else (low, high)
+
+
+METRICS = {
+    "mse": Metric("forecasting", "MSE", "mean squared error", has_floor=True),
+    "mae": Metric("forecasting", "MAE", "mean absolute error"),
+    "error_rate": Metric(
+        "classification", "error rate", "error rate", has_floor=True, complement="accuracy"
+    ),
+    "cross_entropy": Metric("classification", "cross entropy", "cross entropy"),
+}
 LIMITS = ("oracle",)
 """Baselines that know what no forecaster can know: shown as limits, never chosen."""
 
@@ -23,8 +119,8 @@ class Result:
     Attributes:
         name: Such as "lstm"; unique within a comparison.
         kind: "network", "baseline", or "limit" for what is shown as a bound only.
-        errors: "mse" and "mae", each (S, N, H): error of each step, mean over the targets, in the
-            units of the metrics. A limit may lack one of them.
+        errors: By metric, the usual one of the task among them, each (S, N, H): error of each
+            step, mean over the targets, in the units of the metrics. A limit may lack some.
         validation: (S,) validation metric of each seed; may be empty for a limit.
         parameters: Number of trained parameters.
         train_seconds: Mean over seeds.
@@ -32,7 +128,9 @@ class Result:
         learning_rate: Chosen on validation; None for what has none.
         curves: For each seed "step", "seconds", "train_loss" and "validation", lists of equal
             length; empty for what is not trained by steps.
-        intervals: Coverage and width of the prediction intervals, as far as they were measured.
+        measures: What else was measured on test, mean over seeds, such as the coverage of
+            prediction intervals.
+        details: What else is known of each test item, such as probabilities (S, N, K).
         run_ids: MLflow runs of the seeds.
     """
 
@@ -45,7 +143,8 @@ class Result:
     inference_us_per_step: float
     learning_rate: float | None = None
     curves: list[dict[str, list[float]]] = field(default_factory=list)
-    intervals: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    details: dict[str, NDArray[Any]] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
 
 
@@ -54,11 +153,11 @@ class Protocol:
     """What all models of a comparison have in common.
 
     Attributes:
-        metric: "mse" or "mae": what is validated, tested and ranked.
+        metric: One of ``METRICS``: what is validated, tested and ranked.
         seeds: Seeds of each network.
         learning_rates: Tried for each network, on validation.
         optimizer_steps: Of each training.
-        nominal_coverage: Of the prediction intervals, such as 0.9.
+        nominal_coverage: Of the prediction intervals, such as 0.9; None where there are none.
         data: What the data module says of itself (``describe()``).
         spec: Of the data.
         title: Name of the comparison.
@@ -72,9 +171,9 @@ class Protocol:
     seeds: int
     learning_rates: list[float]
     optimizer_steps: int
-    nominal_coverage: float
+    nominal_coverage: float | None
     data: dict[str, Any]
-    spec: SeriesSpec
+    spec: Specification
     title: str
     short: bool = False
     failures: list[str] = field(default_factory=list)
@@ -84,4 +183,19 @@ class Protocol:
     def __post_init__(self) -> None:
         """Refuses an unknown metric."""
         if self.metric not in METRICS:
-            raise ValueError(f"metric is {self.metric!r}: write 'mse' or 'mae'")
+            raise ValueError(f"metric is {self.metric!r}: write one of {', '.join(METRICS)}")
+
+    @property
+    def shown(self) -> Metric:
+        """How the metric is shown to people."""
+        return METRICS[self.metric]
+
+    @property
+    def wording(self) -> Wording:
+        """How the task is spoken of."""
+        return WORDINGS[self.shown.task]
+
+    @property
+    def floor(self) -> list[float] | None:
+        """Least achievable error in the metric; None where it is not known."""
+        return self.spec.noise_floor if self.shown.has_floor else None

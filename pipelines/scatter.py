@@ -1,4 +1,4 @@
-"""What a model costs against how much it errs: size, training time and forecasting time."""
+"""What a model costs against how much it errs: size, time to train it, time to use it."""
 
 import math
 from collections.abc import Callable
@@ -28,22 +28,22 @@ def error_vs_parameters(table: pd.DataFrame, protocol: Protocol, colours: dict[s
 
 
 def error_vs_time(table: pd.DataFrame, protocol: Protocol, colours: dict[str, str]) -> Figure:
-    """Draws the test error of each model against its training and its forecasting time."""
+    """Draws the test error of each model against the time to train and to use it."""
     figure = Figure(figsize=(9.5, 11.5), layout="constrained")
     upper, lower = figure.subplots(2, 1)
     _cost_panel(upper, table, protocol, "train_seconds", "training time of one seed (s)", colours)
-    label = "forecasting time per step (µs)"
+    label = f"time to use it, per {protocol.wording.step} (µs)"
     _cost_panel(lower, table, protocol, "inference_us_per_step", label, colours)
     return figure
 
 
 def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str) -> str:
     """States the saving that costs least."""
-    best = chosen_row(table)
+    best, predicts = chosen_row(table), protocol.wording.predicts
     words = {
         "parameters": ("has {} fewer parameters than", "has no trained parameters, unlike"),
         "train_seconds": ("trains {} faster than", "needs no training, unlike"),
-        "inference_us_per_step": ("forecasts {} faster than", "forecasts at once, unlike"),
+        "inference_us_per_step": (f"{predicts} {{}} faster than", f"{predicts} at once, unlike"),
     }[resource]
     if best is None:
         return "No model could be chosen"
@@ -53,7 +53,7 @@ def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str) -> str:
             saves = words[0].format(ratio(saving)) if math.isfinite(saving) else words[1]
             return wrapped(f"{alternative.model} {saves} {best['model']}; {cost(alternative)}")
     name = {"parameters": "is smaller", "train_seconds": "trains faster"}.get(
-        resource, "forecasts faster"
+        resource, f"{predicts} faster"
     )
     return wrapped(f"No model near the error of {best['model']} {name}")
 

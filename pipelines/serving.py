@@ -11,7 +11,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from lightning_modules.saving import load_model
-from pipelines.forecasting import MODEL_ARTIFACT, Forecast, Request, forecast_requests
+from pipelines.forecasting import Forecast, Request, forecast_requests
+from pipelines.saved import MODEL_ARTIFACT
 
 
 class ServedForecaster(PythonModel):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.formatting import MISSING, count, number, p_value, ratio
+from pipelines.results import METRICS, Metric
 
 # For terminals that speak no UTF-8.
 PLAIN = str.maketrans(
@@ -68,11 +69,12 @@ def print_leaderboard(table: pd.DataFrame, verdict: Sequence[str], console: Cons
             last_candidate = not limits[i] and any(limits[i + 1 : i + 2])
             cells = [Text(plain(column.cells[i])) for column in columns]
             grid.add_row(*cells, style=_style(table.iloc[i]), end_section=last_candidate)
-        title = f"Leaderboard by test {metric.upper()}, least first"
+        shown = METRICS[metric]
+        title = f"Leaderboard by test {shown.shown_label}, {shown.best} first"
         console.print(Text(plain(title), style="bold"))
         console.print(grid)
         console.print()
-        console.print(Text(plain(_legend(table, columns)), style="dim"))
+        console.print(Text(plain(_legend(table, columns, shown)), style="dim"))
     console.print()
     console.print(Text("Verdict", style="bold"))
     lines = Table.grid(padding=(0, 1))
@@ -84,16 +86,18 @@ def print_leaderboard(table: pd.DataFrame, verdict: Sequence[str], console: Cons
 
 def _columns(table: pd.DataFrame, error: str, metric: str) -> list[_Column]:
     """Returns all columns but the plot; the first three are always shown, the rest by rank."""
-    low, high = table[f"{error}_low"], table[f"{error}_high"]
+    shown = METRICS[metric]
+    means = [shown.shown(value) for value in table[error]]
+    ends = map(shown.shown_interval, table[f"{error}_low"], table[f"{error}_high"])
     intervals = [
-        f"{number(a, like=mean)} – {number(b, like=mean)}" if math.isfinite(a) else "–"
-        for a, b, mean in zip(low, high, table[error], strict=True)
+        f"{number(low, like=mean)} – {number(high, like=mean)}" if math.isfinite(low) else "–"
+        for (low, high), mean in zip(ends, means, strict=True)
     ]
     confidence = 100 * table.attrs.get("confidence", 0.95)
     return [
         _Column("", [_mark(row) for _, row in table.iterrows()], "left"),
         _Column("model", [_shortened(name) for name in table["model"]], "left"),
-        _Column(metric.upper(), [number(mean) for mean in table[error]]),
+        _Column(shown.shown_label, [number(mean) for mean in means]),
         _Column(f"{confidence:.3g}% interval", intervals),
         _Column("params", [count(value) for value in table["parameters"]]),
         _Column("train s", [_short(value) for value in table["train_seconds"]]),
@@ -182,11 +186,12 @@ def _style(row: pd.Series) -> str:
     return "dim" if row["kind"] == "baseline" else ""
 
 
-def _legend(table: pd.DataFrame, columns: list[_Column]) -> str:
+def _legend(table: pd.DataFrame, columns: list[_Column], shown: Metric) -> str:
     parts = ["★ chosen on validation"] if table["chosen"].any() else []
     if table["indistinguishable"].any():
         parts.append("≈ cannot be told apart from it")
     if any("●" in cell for column in columns for cell in column.cells):
         limit = (table["kind"] == "limit").any()
-        parts.append("● on a log scale" + (", │ lowest limit" if limit else ""))
+        what = f" of the {shown.words}" if shown.complement else ""
+        parts.append(f"● on a log scale{what}" + (", │ lowest limit" if limit else ""))
     return "   ".join(parts)

@@ -9,26 +9,24 @@ import numpy as np
 from jsonargparse import ArgumentParser
 
 from pipelines.experiment import (
-    Fitted,
     add_experiment_arguments,
     build_data,
     build_model,
-    build_trainer,
     config_hash,
-    count_parameters,
     experiment_name,
-    fit,
     plain,
+    task_class,
     user_errors,
 )
+from pipelines.fitting import Fitted, build_trainer, count_parameters, fit
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
 
-    from data_modules.series import SeriesDataModule
-    from pipelines.evaluation import Evaluation
+    from data_modules.split_data import SplitDataModule
+    from pipelines.task import Evaluation
 
 
 def parser() -> ArgumentParser:
@@ -74,7 +72,7 @@ class Labels:
 
 
 def start_tracked_run(
-    store: "MlflowClient", config: Mapping[str, Any], data: "SeriesDataModule", labels: Labels
+    store: "MlflowClient", config: Mapping[str, Any], data: "SplitDataModule", labels: Labels
 ) -> str:
     """Starts a run with its tags, its resolved configuration and its data set."""
     from pipelines import tracking
@@ -102,7 +100,7 @@ def train_tracked(
     store: "MlflowClient",
     run_id: str,
     config: Mapping[str, Any],
-    data: "SeriesDataModule",
+    data: "SplitDataModule",
     callbacks: "Sequence[Callback]" = (),
     progress_bar: bool = False,
 ) -> Fitted:
@@ -112,7 +110,7 @@ def train_tracked(
     """
     from lightning_modules.saving import save_model
     from pipelines import tracking
-    from pipelines.evaluation import inference_us_per_step
+    from pipelines.task import find_task
 
     with tracking.artifact_folder(store, run_id) as folder:
         fitted = fit(
@@ -129,7 +127,9 @@ def train_tracked(
         "parameters": count_parameters(fitted.model),
         "train_seconds": fitted.curves["seconds"][-1],
         "optimizer_steps": fitted.optimizer_steps,
-        "inference_us_per_step": inference_us_per_step(fitted.model, data),
+        "inference_us_per_step": find_task(fitted.model.task).inference_us_per_step(
+            fitted.model, data
+        ),
     }
     tracking.log_metrics(store, run_id, final)
     return fitted
@@ -137,20 +137,21 @@ def train_tracked(
 
 def run_figures(
     config: Mapping[str, Any],
-    data: "SeriesDataModule",
+    data: "SplitDataModule",
     model: str,
     fitted: Fitted,
     evaluation: "Evaluation",
 ) -> "dict[str, Figure]":
-    """Draws one run: its learning curve, its error by step and forecasts of test windows.
+    """Draws one run: its learning curve, and what the task has to show.
 
     They are the pictures of a comparison with a single model in it.
     """
-    from pipelines.evaluation import forecast_examples
     from pipelines.figures import figures
     from pipelines.leaderboard import leaderboard
     from pipelines.results import Protocol, Result
+    from pipelines.task import find_task
 
+    task = find_task(fitted.model.task)
     metric, rate = config["metric"], config["optimizer"]["learning_rate"]
     result = Result(
         name=model,
@@ -162,21 +163,22 @@ def run_figures(
         inference_us_per_step=float("nan"),
         learning_rate=rate,
         curves=[fitted.curves],
-        intervals=evaluation.intervals,
+        measures=evaluation.measures,
+        details={name: values[None] for name, values in evaluation.details.items()},
     )
     protocol = Protocol(
         metric=metric,
         seeds=1,
         learning_rates=[rate],
         optimizer_steps=fitted.optimizer_steps,
-        nominal_coverage=fitted.model.coverage,
+        nominal_coverage=config["model"]["init_args"].get("coverage"),
         data=data.describe(),
         spec=data.spec,
         title=data.name,
     )
-    examples = forecast_examples(fitted.model, data, metric, evaluation.errors[metric])
+    examples = task.examples(data, result, 0, metric, lambda: fitted.model)
     drawn = figures([result], leaderboard([result], protocol), protocol, examples)
-    return {name: drawn[name] for name in ("learning_curves", "error_by_step", "forecasts")}
+    return {name: drawn[name] for name in task.run_pictures}
 
 
 def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, dict[str, float]]:
@@ -195,16 +197,15 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     build_trainer(config, logger=False)
 
     from pipelines import tracking
-    from pipelines.evaluation import evaluate_tests
-    from pipelines.tracing import Trace
+    from pipelines.task import evaluate_tests, find_task
 
     store = tracking.client()
     model = architecture_name(config)
     name = config.get("name") or f"{model}-s{config['seed']}"
     run_id = start_tracked_run(store, config, data, Labels(name, model, "train"))
-    every = config.get("trace_every_n_steps")
+    every, task = config.get("trace_every_n_steps"), find_task(task_class(config).task)
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
-        trace = Trace(every, folder / "figures") if every else None
+        trace = task.trace(every, folder / "figures") if every else None
         fitted = train_tracked(store, run_id, config, data, [trace] if trace else [], progress_bar)
         evaluations = evaluate_tests(fitted.model, data)
         metrics = {

@@ -13,17 +13,16 @@ from typing import Any
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from data_modules.series import SeriesDataModule
-from lightning_modules.baselines import BASELINES
+from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
-from pipelines.evaluation import evaluate, evaluate_tests, inference_us_per_step
-from pipelines.experiment import build_data, explained
-from pipelines.forecasting import MODEL_ARTIFACT
+from pipelines.experiment import build_data, explained, task_class
+from pipelines.saved import MODEL_ARTIFACT
+from pipelines.task import evaluate_tests, find_task
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
-def _same_data(config: Mapping[str, Any], digest: str) -> SeriesDataModule:
+def _same_data(config: Mapping[str, Any], digest: str) -> SplitDataModule:
     """Builds the data, and refuses them if they are no longer those of the comparison."""
     data = build_data(config["data"])
     if data.spec.digest != digest:
@@ -60,7 +59,6 @@ def fit_baseline(
     digest: str,
     config: Mapping[str, Any],
     model: str,
-    coverage: float,
     parent: str,
 ) -> str:
     """Fits and calibrates one baseline; arguments and result as :func:`train_trial`.
@@ -70,7 +68,6 @@ def fit_baseline(
         digest: Of the comparison's data.
         config: Resolved configuration.
         model: Name of the baseline.
-        coverage: Nominal coverage of its intervals.
         parent: Run of the comparison.
 
     Returns:
@@ -80,28 +77,25 @@ def fit_baseline(
         UserError: If the baseline does not apply to the data.
     """
     data = _same_data(config, digest)
+    task = find_task(task_class(config).task)
     with explained():
-        init_args: dict[str, Any] = {"spec": data.spec.to_dict(), "coverage": coverage}
-        baseline = BASELINES[model](**init_args)
-        if not baseline.applies_to(data):
-            raise UserError(f"{model} does not apply to these data")
+        task.check_baseline(model, data)
     store = tracking.client(uri)
     labels = Labels(model, model, "baseline", parent)
     run_id = start_tracked_run(store, config, data, labels)
     with tracking.running(store, run_id), explained():
         start = time.perf_counter()
-        baseline.fit(data)
+        baseline = task.fit_baseline(model, data, config)
         seconds = time.perf_counter() - start
-        baseline.calibrate(data.loader("calibration"))
-        errors = evaluate(baseline, data, "validation").metrics("best_validation")
+        errors = task.evaluate(baseline, data, "validation").metrics("best_validation")
         figures = {
             "parameters": baseline.parameter_count,
             "train_seconds": seconds,
-            "inference_us_per_step": inference_us_per_step(baseline, data),
+            "inference_us_per_step": task.inference_us_per_step(baseline, data),
         }
         tracking.log_metrics(store, run_id, errors | figures)
         with tracking.artifact_folder(store, run_id, MODEL_ARTIFACT) as folder:
-            save_model(baseline, init_args, folder)
+            save_model(baseline, baseline.init_args, folder)
     return run_id
 
 
@@ -134,7 +128,7 @@ def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) ->
         tracking.log_metrics(store, run_id, evaluation.metrics(part))
     with tracking.artifact_folder(store, run_id) as folder_path:
         evaluations["test"].save(folder_path / "evaluation.npz")
-        intervals = json.dumps(evaluations["test"].intervals)
-        (folder_path / "intervals.json").write_text(intervals, encoding="utf-8")
+        measures = json.dumps(evaluations["test"].measures)
+        (folder_path / "measures.json").write_text(measures, encoding="utf-8")
     store.set_tag(run_id, "tested", "true")
     return run_id

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipelines.formatting import (
-    METRIC_NAMES,
     enumeration,
     number,
     p_value,
@@ -15,7 +14,7 @@ from pipelines.formatting import (
     ratio,
     seconds,
 )
-from pipelines.results import Protocol
+from pipelines.results import Metric, Protocol
 
 CLEARLY_CHEAPER = 1.2
 """Ratio from which a difference in cost is worth a word; timings vary by about this much."""
@@ -127,24 +126,29 @@ def _saving(best: float, other: float) -> float:
 
 
 def _winner(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> str:
-    metric, label = protocol.metric, protocol.metric.upper()
+    metric, shown, units = protocol.metric, protocol.shown, protocol.spec.units
     candidates = table[table["kind"] != "limit"]
-    units = " in scaled units" if protocol.spec.metric_units == "scaled" else ""
     seeds = f", mean of {plural(int(best['seeds']), 'seed')}" if best["seeds"] > 1 else ""
     text = (
-        f"{best['model']} wins: it has the lowest {METRIC_NAMES[metric]} ({label}{units}) on the "
+        f"{best['model']} wins: it has the {shown.best} {_named(shown)}{units} on the "
         f"validation part of {plural(len(candidates), 'model')}, "
-        f"{number(best[f'validation_{metric}'])}{seeds}."
+        f"{number(shown.shown(best[f'validation_{metric}']))}{seeds}."
     )
-    mean = best[f"test_{metric}"]
-    text += f" On the test part its {label} is {number(mean)}"
-    if math.isfinite(best[f"test_{metric}_low"]):
+    mean = shown.shown(best[f"test_{metric}"])
+    text += f" On the test part its {shown.shown_label} is {number(mean)}"
+    low, high = shown.shown_interval(best[f"test_{metric}_low"], best[f"test_{metric}_high"])
+    if math.isfinite(low):
         text += (
             f" ({percent(protocol.confidence)} interval "
-            f"{number(best[f'test_{metric}_low'], like=mean)} to "
-            f"{number(best[f'test_{metric}_high'], like=mean)})"
+            f"{number(low, like=mean)} to {number(high, like=mean)})"
         )
     return text + "."
+
+
+def _named(metric: Metric) -> str:
+    """Returns the metric's words, with its abbreviation where it has one."""
+    words, label = metric.shown_words, metric.shown_label
+    return words if words == label else f"{words} ({label})"
 
 
 def _test_order(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
@@ -155,11 +159,12 @@ def _test_order(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     ahead = others[others[error] < best[error]].sort_values(error)
     if ahead.empty:
         return [f"The test part agrees: no other model errs less there than {best['model']}."]
-    first = ahead.iloc[0]
+    first, shown = ahead.iloc[0], protocol.shown.shown
     less = percent(1 - first[error] / best[error])
     text = (
-        f"The test part disagrees: there {first['model']} comes first with {number(first[error])} "
-        f"against {number(best[error])}, {less} less"
+        f"The test part disagrees: there {first['model']} comes first with "
+        f"{number(shown(first[error]))} against {number(shown(best[error]))}, {less} less"
+        f"{' error' if protocol.shown.complement else ''}"
     )
     if len(ahead) > 1:
         text += f", and {plural(len(ahead), 'model')} in all are ahead of {best['model']}"
@@ -178,18 +183,19 @@ def _equals(value: float) -> str:
 
 def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     error, name = f"test_{protocol.metric}", best["model"]
+    items = f"{protocol.wording.item}s"
     others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
     if others.empty:
         return []
     if others["p_value"].isna().all():
         return [
             f"Whether any model differs from {name} cannot be tested: there are too few test "
-            "windows, or errors that are not finite. Read the order as a hint only."
+            f"{items}, or errors that are not finite. Read the order as a hint only."
         ]
     tested = others[others["p_value"].notna()]
     alike = list(tested[tested["indistinguishable"]]["model"])
     level = f"{1 - protocol.confidence:.2g}"
-    how = f"paired test on the test windows, Holm-adjusted for {len(tested)}, level {level}"
+    how = f"paired test on the test {items}, Holm-adjusted for {len(tested)}, level {level}"
     lines = []
     if alike:
         lines.append(f"Cannot be told apart from {name}: {enumeration(alike)} ({how}).")
@@ -207,7 +213,7 @@ def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol)
         lines.append(f"With errors that are not finite: {enumeration(list(diverged['model']))}.")
     if best["kind"] == "network" and best["seeds"] == 1:
         lines.append(
-            "There is one seed only: intervals and tests tell how the test windows vary, not what "
+            f"There is one seed only: intervals and tests tell how the test {items} vary, not what "
             "another seed would change."
         )
     return lines
@@ -216,7 +222,9 @@ def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol)
 def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
     lines = []
     for alternative in cheaper_alternatives(table, protocol.metric):
-        savings, losses = _savings(alternative.savings), _losses(alternative.savings)
+        predicts = protocol.wording.predicts
+        savings = _savings(alternative.savings, predicts)
+        losses = _losses(alternative.savings, predicts)
         text = f"Cheaper: {alternative.model} {enumeration(savings)}"
         if losses:
             text += f", but {enumeration(losses)}"
@@ -239,7 +247,7 @@ def cost(alternative: Alternative) -> str:
     return f"it costs {percent(change, signed=True)} error"
 
 
-def _savings(savings: dict[str, float]) -> list[str]:
+def _savings(savings: dict[str, float], predicts: str) -> list[str]:
     parameters, training, inference = (savings[name] for name in RESOURCES)
     words = []
     if math.isinf(parameters):
@@ -251,11 +259,11 @@ def _savings(savings: dict[str, float]) -> list[str]:
     elif training >= CLEARLY_CHEAPER:
         words.append(f"trains {ratio(training)} faster")
     if CLEARLY_CHEAPER <= inference < math.inf:
-        words.append(f"forecasts {ratio(inference)} faster")
+        words.append(f"{predicts} {ratio(inference)} faster")
     return words
 
 
-def _losses(savings: dict[str, float]) -> list[str]:
+def _losses(savings: dict[str, float], predicts: str) -> list[str]:
     parameters, training, inference = (savings[name] for name in RESOURCES)
     words = []
     # A model that needs nothing of a kind leaves nothing to divide by.
@@ -268,7 +276,7 @@ def _losses(savings: dict[str, float]) -> list[str]:
     elif training * CLEARLY_CHEAPER <= 1:
         words.append(f"trains {ratio(1 / training)} slower")
     if 0 < inference * CLEARLY_CHEAPER <= 1:
-        words.append(f"forecasts {ratio(1 / inference)} slower")
+        words.append(f"{predicts} {ratio(1 / inference)} slower")
     return words
 
 
@@ -277,7 +285,7 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     candidates = table[table["kind"] != "limit"]
     lines = []
     multiples = candidates["relative_to_floor"].dropna()
-    floors = protocol.spec.noise_floor if protocol.metric == "mse" else None
+    floors = protocol.floor
     if floors is not None and not any(floors):
         lines.append("The noise floor is 0: without noise, all of the error could be avoided.")
     elif multiples.empty:
@@ -288,8 +296,8 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     elif math.isfinite(best["relative_to_floor"]):
         floor = best[error] / best["relative_to_floor"]
         text = (
-            f"The noise floor is {number(floor)}: no forecast does better on average. {name} has "
-            f"{ratio(best['relative_to_floor'])} that error"
+            f"{_floor_sentence(floor, protocol)} {name} has {ratio(best['relative_to_floor'])} "
+            "that error"
         )
         if len(multiples) > 1:
             text += f", all models have {ratio(multiples.min())} to {ratio(multiples.max())}"
@@ -301,7 +309,7 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
                 "Rarely that is chance; else the future has leaked into what the model sees."
             )
     for _, row in table[table["kind"] == "limit"].iterrows():
-        if "floor" not in row["model"].lower() and row[error] > 0:
+        if row["model"] != protocol.shown.floor_name and row[error] > 0:
             lines.append(
                 f"The {row['model']}, which is told the form of the signal, gets "
                 f"{number(row[error])}; {name} has {ratio(best[error] / row[error])} that error."
@@ -309,7 +317,19 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     return lines
 
 
+def _floor_sentence(floor: float, protocol: Protocol) -> str:
+    shown, best_possible = protocol.shown, protocol.wording.best_possible
+    if not shown.complement:
+        return f"The noise floor is {number(floor)}: no {best_possible} does better on average."
+    return (
+        f"The best achievable {shown.complement} is {number(1 - floor)}, an {shown.words} of "
+        f"{number(floor)}: no {best_possible} does better on average."
+    )
+
+
 def _coverage(best: pd.Series, protocol: Protocol) -> list[str]:
+    if protocol.nominal_coverage is None:
+        return []
     names = {"conformal": "conformal intervals", "mc": "MC dropout intervals"}
     found = [
         f"{names[kind]} cover {100 * best[f'{kind}_coverage']:.1f}% of the test values"
@@ -335,10 +355,11 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
     if best["kind"] == "baseline":
         return [
             f"A baseline, {best['model']}, beats every network on validation: on this data the "
-            "networks have not earned their cost."
+            "networks have not earned their cost.",
+            *_behind("network", networks.sort_values(validation).iloc[0], best, protocol),
         ]
     simple = baselines.sort_values(validation).iloc[0]
-    lines = [
+    lines = _behind("baseline", simple, best, protocol) or [
         f"The best baseline, {simple['model']}, has {ratio(simple[error] / best[error])} the test "
         f"error of {best['model']}."
     ]
@@ -349,6 +370,23 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
             f"{enumeration(list(behind['model']))}."
         )
     return lines
+
+
+def _behind(kind: str, other: pd.Series, best: pd.Series, protocol: Protocol) -> list[str]:
+    """Says by how many points the best of a kind is behind, where the metric is read in points."""
+    name, difference = protocol.shown.complement, float(other["difference"])
+    if not name or not math.isfinite(difference):
+        return []
+    where = "behind" if difference >= 0 else "ahead of"
+    low, high = sorted(
+        100 * float(end) * (1 if difference >= 0 else -1)
+        for end in (other["difference_low"], other["difference_high"])
+    )
+    return [
+        f"The best {kind}, {other['model']}, is {100 * abs(difference):.1f} points of {name} "
+        f"{where} {best['model']} on the test part (paired {percent(protocol.confidence)} interval "
+        f"{low:.1f} to {high:.1f})."
+    ]
 
 
 def _missing(table: pd.DataFrame, protocol: Protocol) -> list[str]:

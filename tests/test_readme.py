@@ -12,7 +12,8 @@ import yaml
 
 from pipelines import compare, train
 from pipelines.compare import candidate_configs
-from pipelines.experiment import build_data, fit, plain
+from pipelines.experiment import build_data, plain
+from pipelines.fitting import fit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ import pytest
 
 from lightning_modules.saving import load_model
 from pipelines import compare, predict, tracking
-from pipelines.evaluation import evaluate
 from pipelines.experiment import build_data, read_yaml
+from pipelines.forecasting_task import ForecastingTask
 
 pytestmark = pytest.mark.slow
 
@@ -220,7 +220,7 @@ def test_what_is_logged_is_what_was_measured(place, tmp_path):
         assert data.spec.digest == run.data.tags["data_digest"]
         loaded = load_model(folder / "model")
         for part, metric in (("validation", f"best_{METRIC}"), ("test", "test_mse")):
-            error = evaluate(loaded, data, part).errors["mse"].mean()
+            error = ForecastingTask().evaluate(loaded, data, part).errors["mse"].mean()
             assert error == pytest.approx(run.data.metrics[metric], rel=1e-4)
 
 

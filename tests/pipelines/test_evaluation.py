@@ -5,13 +5,11 @@ import torch
 from data_modules import SyntheticSeries
 from lightning_modules.baselines import BASELINES
 from lightning_modules.forecaster import Forecaster
-from pipelines.evaluation import (
-    Evaluation,
-    evaluate,
-    evaluate_tests,
-    forecast_examples,
-    inference_us_per_step,
-)
+from pipelines.forecasting_task import ForecastingTask
+from pipelines.results import Result
+from pipelines.task import Evaluation, evaluate_tests
+
+TASK = ForecastingTask()
 
 
 def naive(data, **options):
@@ -24,7 +22,7 @@ def naive(data, **options):
 def test_errors_equal_numpy(small, variates):
     """Naive forecasts of scaled data, worked out by hand in original units."""
     data = small.sines(variates=variates, evaluation_batch_size=7)
-    got = evaluate(naive(data), data, "test")
+    got = TASK.evaluate(naive(data), data, "test")
     values = data.parts["test"].values.double().numpy() * data.spec.scale + data.spec.location
     error = values[:, 11:12] - values[:, 12:]
     np.testing.assert_allclose(got.errors["mse"], (error**2).mean(2), rtol=1e-4, atol=1e-6)
@@ -32,10 +30,18 @@ def test_errors_equal_numpy(small, variates):
     assert got.errors["mse"].shape == (20, 4)
 
 
+def test_the_last_step_is_measured(small):
+    data = small.sines()
+    got = TASK.evaluate(naive(data), data, "test")
+    for name, errors in got.errors.items():
+        assert got.measures[f"{name}_last_step"] == pytest.approx(errors[:, -1].mean())
+        assert got.measures[f"{name}_last_step"] != pytest.approx(errors.mean())
+
+
 def test_intervals_equal_numpy(small):
     data = small.sines()
     model = naive(data, coverage=0.8)
-    got = evaluate(model, data, "test").intervals
+    got = TASK.evaluate(model, data, "test").measures
     values = data.parts["test"].values.numpy()
     miss = abs(values[:, 11:12] - values[:, 12:])
     margin = model.conformal_margin.numpy()
@@ -49,7 +55,7 @@ def test_conformal_coverage_on_exchangeable_series(small):
     """Each coverage given n calibration series is Beta distributed; 4 sigma around nominal."""
     data = small.sines(sizes=[50, 4000, 2000], calibration_fraction=0.5)
     for model in (naive(data, coverage=0.8), small.gru(data, coverage=0.8)):
-        covered = evaluate(model, data, "test").intervals["conformal_coverage"]
+        covered = TASK.evaluate(model, data, "test").measures["conformal_coverage"]
         assert covered == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 2000 + 0.16 / 2000))
 
 
@@ -62,7 +68,7 @@ def test_monte_carlo_intervals(small):
     }
     model = Forecaster(data.spec.to_dict(), architecture, mc_samples=20)
     model.calibrate(data.loader("calibration"))
-    got = evaluate(model, data, "test").intervals
+    got = TASK.evaluate(model, data, "test").measures
     assert got["mc_width"] > 0 and 0 <= got["mc_coverage"] < got["conformal_coverage"]
     assert not model.training
 
@@ -72,15 +78,13 @@ def test_metrics_are_named_after_the_part():
     assert Evaluation(errors, {"conformal_width": 0.5}).metrics("test_x") == {
         "test_x_mse": 3.0,
         "test_x_mae": 1.5,
-        "test_x_mse_last_step": 4.0,
-        "test_x_mae_last_step": 2.0,
         "test_x_conformal_width": 0.5,
     }
 
 
 def test_saved_errors(tmp_path, small):
     data = small.sines()
-    got = evaluate(naive(data), data, "validation")
+    got = TASK.evaluate(naive(data), data, "validation")
     got.save(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz") as loaded:
         assert set(loaded) == {"mse", "mae"}
@@ -104,8 +108,9 @@ def test_extra_test_parts(small):
 def test_examples_are_best_median_and_worst(small):
     data = small.sines(sizes=[60, 80, 21])
     model = naive(data)
-    measured = evaluate(model, data, "test").errors["mae"]
-    examples = forecast_examples(model, data, "mae", measured)
+    measured = TASK.evaluate(model, data, "test").errors["mae"]
+    result = Result("naive", "baseline", {"mae": measured[None]}, np.array([1.0]), 0, 0.0, 1.0)
+    examples = TASK.examples(data, result, 0, "mae", lambda: model)
     errors = measured.mean(1)
     wanted = [errors.min(), np.median(errors), errors.max()]
     shown = abs(examples.point - examples.truth).mean(axis=(1, 2))
@@ -126,4 +131,4 @@ def test_timing_touches_neither_test_nor_training(small):
     model = small.gru(data)
     for part in ("test", "train", "calibration"):
         del data.parts[part]
-    assert 0 < inference_us_per_step(model, data) < 1e5
+    assert 0 < TASK.inference_us_per_step(model, data) < 1e5

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from pipelines import compare, train
-from pipelines.evaluation import evaluate
 from pipelines.experiment import (
     build_data,
     build_model,
@@ -20,12 +19,14 @@ from pipelines.experiment import (
     deep_merge,
     experiment_name,
     explained,
-    fit,
     plain,
     read_yaml,
     user_errors,
 )
+from pipelines.fitting import fit
+from pipelines.forecasting_task import ForecastingTask
 
+evaluate = ForecastingTask().evaluate
 HEAVY = ("mlflow", "ray", "spacy")
 
 # Configurations -----------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_the_metric_decides_the_choice_and_the_columns():
     table = leaderboard(results, protocol(metric="mae"))
     assert list(table["model"]) == ["b", "a"]
     assert {"test_mae", "test_mae_low", "validation_mae", "test_mse"} <= set(table.columns)
-    with pytest.raises(ValueError, match="write 'mse' or 'mae'"):
+    with pytest.raises(ValueError, match="write one of mse, mae"):
         protocol(metric="rmse")
 
 

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation, Text
 
 from data_modules.series import SeriesSpec
-from pipelines.figures import Forecasts, figures
+from pipelines.figures import figures
+from pipelines.forecast_figures import Forecasts
 from pipelines.labels import spread
 from pipelines.leaderboard import leaderboard
 from pipelines.report import report_html
@@ -73,7 +74,7 @@ def result(name, kind, error, parameters, seconds, seeds=2, windows=WINDOWS, hor
         inference_us_per_step=1.0 + seconds,
         learning_rate=0.003 if kind == "network" else None,
         curves=[curve] * seeds if kind == "network" else [],
-        intervals={"conformal_coverage": 0.91, "conformal_width": 0.3},
+        measures={"conformal_coverage": 0.91, "conformal_width": 0.3},
     )
 
 

@@ -52,7 +52,7 @@ def log_run(store, model, small, tmp_path):
     with tracking.running(store, run_id):
         tracking.log_metrics(store, run_id, {"test_mse": 0.25})
     folder = small.saved(model, tmp_path / "saved")
-    return run_id, packaging.log_forecaster(store, run_id, folder, "gru: 20/20")
+    return run_id, packaging.log_served_model(store, run_id, folder, "gru: 20/20")
 
 
 def test_forecasts_are_those_of_the_model_in_original_units(small):
@@ -158,7 +158,7 @@ def test_logged_model(store, small, tmp_path, monkeypatch):
     assert store.get_run(run_id).info.status == "FINISHED"
     logged = store.get_logged_model(model_id)
     assert logged.experiment_id == store.get_run(run_id).info.experiment_id
-    assert packaging.logged_forecaster(store, run_id) == model_id
+    assert packaging.logged_served_model(store, run_id) == model_id
 
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}"))
     suffixes = {file.suffix for file in folder.rglob("*") if file.is_file()}

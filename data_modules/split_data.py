@@ -1,0 +1,125 @@
+"""What every data set has in common: named parts, a specification, a digest and loaders."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sized
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from data_modules.errors import UserError
+
+
+class Specification(Protocol):
+    """What a model must know of the data, in plain values; it travels with the model.
+
+    Attributes:
+        digest: Identifies the split data: first 16 hexadecimal digits of a SHA-256.
+        block_length: Neighbouring test items whose errors hang together; 1 if independent.
+        noise_floor: Least achievable error of each step forecast; None where it is not known.
+    """
+
+    @property
+    def digest(self) -> str:
+        """Identifies the split data."""
+
+    @property
+    def block_length(self) -> int:
+        """Neighbouring test items whose errors hang together."""
+
+    @property
+    def noise_floor(self) -> list[float] | None:
+        """Least achievable error."""
+
+    @property
+    def units(self) -> str:
+        """The units of errors as words after a noun, such as " in scaled units"; may be empty."""
+
+    @property
+    def question(self) -> str:
+        """What a model is asked, as the end of a sentence: "forecast 10 steps of y ..."."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the specification as nested plain values."""
+
+
+class SplitDataModule(L.LightningDataModule, ABC):
+    """Base of all data modules.
+
+    ``setup`` fills ``parts``: "train"; "validation", which stops the training and chooses;
+    "calibration", on which a trained model is calibrated; "test"; and possibly further test parts,
+    whose names begin with "test_".
+    """
+
+    #: Whether training batches continue one another, so that state is carried between them.
+    stateful: bool = False
+
+    @abstractmethod
+    def setup(self, stage: str | None = None) -> None:
+        """Builds the parts, once; every stage needs the same ones.
+
+        Raises:
+            UserError: The data cannot be used as asked.
+        """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
+        """Short name of the data set."""
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where the data come from: a file, a grammar or an equation."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Any:
+        """The specification of the data (:class:`Specification`); available after ``setup``."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, Sized]:
+        """The items of each part; available after ``setup``."""
+
+    @abstractmethod
+    def loader(self, part: str, shuffle: bool = False) -> DataLoader[Any]:
+        """Returns a loader of one part.
+
+        Args:
+            part: One of ``parts``.
+            shuffle: Whether to draw the items in random order (torch's global generator).
+
+        Raises:
+            UserError: There is no such part.
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Returns the sizes of the parts, the digest and what was found in the data."""
+
+    def check_part(self, part: str) -> None:
+        """Refuses the name of a part that does not exist."""
+        if part not in self.parts:
+            raise UserError(f"there is no part {part!r}: write one of {', '.join(self.parts)}")
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Returns the training items, shuffled unless training is stateful."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Returns the validation items."""
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Returns the items of the test part; further test parts come from ``loader``."""
+        return self.loader("test")
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Moves a batch; for the CPU it is there already, and finding that out costs 0.1 ms."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
