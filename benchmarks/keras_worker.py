@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -114,6 +115,25 @@ class Trained:
         return epoch_clock.seconds
 
 
+def answer(build: Callable[[str, bool], Any], clock: Callable[[], float]) -> None:
+    """Trains an epoch for each line of standard input, on one thread.
+
+    Args:
+        build: Makes a model from its name and whether XLA compiles it; it has ``epoch(clock)``.
+        clock: Whose seconds are told.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    models: dict[str, Any] = {}
+    print(f"Keras {keras.__version__} on TensorFlow {tf.__version__}", flush=True)
+    for line in sys.stdin:
+        request = line.strip()
+        if request not in models:
+            name, _, compiler = request.partition(" ")
+            models[request] = build(name, compiler == "xla")
+        print(models[request].epoch(clock), flush=True)
+
+
 def main() -> None:
     """Answers until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,19 +142,12 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, required=True)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     values = np.load(options.values)
-    models: dict[str, Trained] = {}
-    print(f"Keras {keras.__version__} on TensorFlow {tf.__version__}", flush=True)
-    for line in sys.stdin:
-        request = line.strip()
-        if request not in models:
-            name, _, compiler = request.partition(" ")
-            models[request] = Trained(
-                name, compiler == "xla", values, options.horizon, options.batch_size
-            )
-        print(models[request].epoch(CLOCKS[options.clock]), flush=True)
+
+    def build(name: str, xla: bool) -> Trained:
+        return Trained(name, xla, values, options.horizon, options.batch_size)
+
+    answer(build, CLOCKS[options.clock])
 
 
 if __name__ == "__main__":

@@ -9,36 +9,28 @@ the checkpoint, and logging to MLflow. The first epoch is start-up and is not co
 """
 
 import argparse
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.contestants import CLOCKS, Clock, keras, machine, unroll_epochs
 from data_modules import SeriesDataModule
-from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from pipelines import tracking
 from pipelines.experiment import build_data, build_model, plain, read_yaml, user_errors
-from pipelines.fitting import fit
-from pipelines.train import Labels, parser, start_tracked_run
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
+from pipelines.train import parser
 
 CONFIGS = Path(__file__).resolve().parents[1] / "pipelines" / "configs" / "series"
 KERAS_WORKER = Path(__file__).with_name("keras_worker.py")
@@ -46,10 +38,6 @@ KERAS_WORKER = Path(__file__).with_name("keras_worker.py")
 IN_KERAS = ("simple_rnn", "lstm", "gru", "conv_gru", "simple_wavenet")
 BATCH_SIZE = 32
 COLUMNS = ["round", "model", "bare", "unroll", "keras", "keras_xla"]
-Clock = Callable[[], float]
-#: Seconds that pass; or seconds of processor time, of all threads of a process, for a machine that
-#: other work shares.
-CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 #: The limits: a ratio where a bare step takes long, else a difference.
 LONG_STEP_MS, MAX_RATIO, MAX_OVERHEAD_MS = 5.0, 1.25, 1.0
 
@@ -124,106 +112,6 @@ def bare_epochs(
     return seconds[1:]
 
 
-class EpochClock(L.Callback):
-    """Keeps the seconds from the end of one validation to the start of the next.
-
-    Between the two lie the rest of an epoch's bookkeeping (logging, the checkpoint) and the next
-    epoch's training.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.seconds: list[float] = []
-        self._start: float | None = None
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stops the clock; the first epoch has none."""
-        if self._start is not None:
-            self.seconds.append(self.clock() - self._start)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts it."""
-        self._start = self.clock()
-
-
-def unroll_epochs(
-    config: Mapping[str, Any],
-    data: SeriesDataModule,
-    store: "MlflowClient",
-    name: str,
-    clock: Clock = time.perf_counter,
-    progress_bar: bool = False,
-) -> list[float]:
-    """Trains as the pipelines do, into an MLflow run; returns as :func:`bare_epochs`."""
-    epoch_clock = EpochClock(clock)
-    run_id = start_tracked_run(store, config, data, Labels(name, name, "train"))
-    with tracking.running(store, run_id), tempfile.TemporaryDirectory() as folder:
-        logger = tracking.RunLogger(store, run_id)
-        fit(config, data, Path(folder), logger, [epoch_clock], progress_bar)
-    return epoch_clock.seconds
-
-
-class Keras:
-    """A process that trains the same architectures in Keras, an epoch whenever it is asked."""
-
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self._process, self._log = process, log
-        self.version = self._read()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise UserError(f"Keras failed: {self._log.read_text(errors='replace')[-2000:]}")
-        return line.strip()
-
-    def epochs(self, request: str) -> list[float]:
-        """Trains one epoch and returns its seconds; a model's first epoch goes before, left out.
-
-        Args:
-            request: Name of a model, followed by `` xla`` to compile it so.
-        """
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{request}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the reason is read below
-        return [float(self._read())]
-
-
-@contextmanager
-def keras(
-    interpreter: Path, data: SeriesDataModule, folder: Path, clock: str = "wall"
-) -> Iterator[Keras]:
-    """Starts Keras on the training windows of the data, and stops it with the block.
-
-    Raises:
-        UserError: If it does not start.
-    """
-    windows, log = folder / "windows.npy", folder / "keras.log"
-    np.save(windows, data.parts["train"].values.numpy())
-    command = [str(interpreter), str(KERAS_WORKER), str(windows), f"--clock={clock}"]
-    command += [f"--horizon={data.spec.horizon}", f"--batch_size={BATCH_SIZE}"]
-    with log.open("w") as errors:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
-        except OSError as error:
-            raise UserError(f"--keras-python: cannot run {interpreter}: {error}") from error
-    with process:
-        try:
-            yield Keras(process, log)
-        finally:
-            process.kill()
-
-
 def measure(
     configs: Mapping[str, Mapping[str, Any]],
     rounds: int,
@@ -252,7 +140,11 @@ def measure(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unroll-")))
         rival = None
         if keras_python:
-            rival = stack.enter_context(keras(keras_python, data, folder, clock))
+            windows = folder / "windows.npy"
+            np.save(windows, data.parts["train"].values.numpy())
+            command = [str(keras_python), str(KERAS_WORKER), str(windows), f"--clock={clock}"]
+            command += [f"--horizon={data.spec.horizon}", f"--batch_size={BATCH_SIZE}"]
+            rival = stack.enter_context(keras(command, folder / "keras.log"))
             print(rival.version)
         store = tracking.client(f"sqlite:///{folder / 'mlflow.db'}")
         for number in range(rounds):
@@ -316,15 +208,6 @@ def verdict(row: Mapping[str, float]) -> str:
     if not np.isnan(row["keras_ratio"]):
         words += ", faster than Keras" if row["keras_ratio"] >= 1 else ", SLOWER than Keras"
     return words
-
-
-def machine() -> str:
-    """Describes what the figures depend on."""
-    load = ", ".join(f"{average:.2f}" for average in os.getloadavg())
-    return (
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}, Lightning "
-        f"{L.__version__}, {os.cpu_count()} CPUs, 1 thread, load average {load}"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,9 +45,13 @@ def read_result(
                 path = tracking.download(store, run_id, "curves.json", folder)
                 curves.append(json.loads(path.read_text()))
 
+    tested = {name for run in runs for name in run.data.metrics if name.startswith("test_")}
+    parts = {name.removesuffix(f"_{metric}") for name in tested if name.endswith(f"_{metric}")}
+
     def each(name: str) -> np.ndarray:
         return np.array([run.data.metrics[name] for run in runs])
 
+    task = find_task(METRICS[metric].task)
     stacked = {name: np.stack(values) for name, values in arrays.items()}
     kind: Literal["network", "baseline", "limit"] = "network"
     if learning_rate is None:
@@ -65,7 +69,12 @@ def read_result(
         measures={
             name: float(np.mean([found[name] for found in measures])) for name in measures[0]
         },
-        details={name: array for name, array in stacked.items() if name not in METRICS},
+        further={part: float(each(f"{part}_{metric}").mean()) for part in sorted(parts - {"test"})},
+        details={
+            name: array[0] if name in task.item_details else array
+            for name, array in stacked.items()
+            if name not in METRICS
+        },
         run_ids=[run.info.run_id for run in runs],
     )
 
@@ -86,6 +95,27 @@ def noise_floor(data: SplitDataModule, metric: str) -> Result | None:
     )
 
 
+def further_parts(results: Sequence[Result], table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Lays out how the models do on further test parts, in the order of the leaderboard."""
+    shown, further = METRICS[metric], {result.name: result.further for result in results}
+    rows = [
+        {"model": name}
+        | {
+            f"{part}, {shown.shown_label}": shown.shown(error)
+            for part, error in further[name].items()
+        }
+        for name in table["model"]
+        if further[name]
+    ]
+    return pd.DataFrame(rows)
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Writes tables as CSV files that are named after their titles."""
+    for title, table in tables.items():
+        table.to_csv(folder / f"{title.lower().replace(' ', '_')}.csv", index=False)
+
+
 def write_report(
     folder: Path,
     results: Sequence[Result],
@@ -99,8 +129,10 @@ def write_report(
     (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = figures(results, table, protocol, examples)
     tables = find_task(protocol.shown.task).tables(examples)
-    for name, each in tables.items():
-        each.to_csv(folder / f"{name.lower().replace(' ', '_')}.csv", index=False)
+    further = further_parts(results, table, protocol.metric)
+    if not further.empty:
+        tables["Further test parts"] = further
+    write_tables(tables, folder)
     (folder / "figures").mkdir()
     for name, figure in drawn.items():
         figure.savefig(folder / "figures" / f"{name}.png", dpi=150)

@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) 
             artifacts={MODEL_ARTIFACT: str(files)},
             code_paths=_copy_packages(code),
             input_example=served.example,
+            **({"signature": served.signature} if served.signature is not None else {}),
             pip_requirements=[
                 f"{each}=={_release(each)}" for each in (*REQUIREMENTS, *served.requirements)
             ],
@@ -164,11 +166,14 @@ def _unchanged_import_path() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leaves MLflow's own progress messages out of ours; warnings stay."""
+    """Leaves MLflow's own progress messages out of ours; warnings of ours stay."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            # MLflow's own comparison of the columns of a table.
+            warnings.filterwarnings("ignore", "Operation with range is deprecated")
+            yield
     finally:
         logger.setLevel(level)

@@ -130,6 +130,7 @@ class Result:
             length; empty for what is not trained by steps.
         measures: What else was measured on test, mean over seeds, such as the coverage of
             prediction intervals.
+        further: Mean error on each further test part, by its name.
         details: What else is known of each test item, such as probabilities (S, N, K).
         run_ids: MLflow runs of the seeds.
     """
@@ -144,6 +145,7 @@ class Result:
     learning_rate: float | None = None
     curves: list[dict[str, list[float]]] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
+    further: dict[str, float] = field(default_factory=dict)
     details: dict[str, NDArray[Any]] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
 

@@ -77,11 +77,13 @@ class Serving:
         code: The Python file that MLflow runs.
         example: An input, as MLflow takes it.
         requirements: Distributions beyond those that every model needs.
+        signature: Of MLflow; None where it follows from the types of the code.
     """
 
     code: Path
     example: Any
     requirements: tuple[str, ...] = ()
+    signature: Any = None
 
 
 class Task(ABC):
@@ -94,11 +96,14 @@ class Task(ABC):
         columns: The leaderboard's columns that only this task has.
         captions: What the task's own pictures show, by name.
         run_pictures: Names of the pictures that one training run gets.
+        item_details: Names of the details of an evaluation that are the items' own, such as their
+            labels, and so the same whichever model is judged.
     """
 
     columns: tuple[Column, ...]
     captions: Mapping[str, str]
     run_pictures: Collection[str]
+    item_details: Collection[str] = ()
 
     @property
     @abstractmethod

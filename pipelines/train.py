@@ -21,6 +21,7 @@ from pipelines.experiment import (
 from pipelines.fitting import Fitted, build_trainer, count_parameters, fit
 
 if TYPE_CHECKING:
+    import pandas as pd
     from lightning.pytorch.callbacks import Callback
     from matplotlib.figure import Figure
     from mlflow.tracking import MlflowClient
@@ -135,14 +136,14 @@ def train_tracked(
     return fitted
 
 
-def run_figures(
+def show(
     config: Mapping[str, Any],
     data: "SplitDataModule",
     model: str,
     fitted: Fitted,
     evaluation: "Evaluation",
-) -> "dict[str, Figure]":
-    """Draws one run: its learning curve, and what the task has to show.
+) -> "tuple[dict[str, Figure], dict[str, pd.DataFrame]]":
+    """Draws one run: its learning curve, and what the task has to show, also as tables.
 
     They are the pictures of a comparison with a single model in it.
     """
@@ -164,7 +165,10 @@ def run_figures(
         learning_rate=rate,
         curves=[fitted.curves],
         measures=evaluation.measures,
-        details={name: values[None] for name, values in evaluation.details.items()},
+        details={
+            name: values if name in task.item_details else values[None]
+            for name, values in evaluation.details.items()
+        },
     )
     protocol = Protocol(
         metric=metric,
@@ -178,7 +182,8 @@ def run_figures(
     )
     examples = task.examples(data, result, 0, metric, lambda: fitted.model)
     drawn = figures([result], leaderboard([result], protocol), protocol, examples)
-    return {name: drawn[name] for name in task.run_pictures}
+    shown = {name: drawn[name] for name in task.run_pictures if name in drawn}
+    return shown, task.tables(examples)
 
 
 def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, dict[str, float]]:
@@ -197,6 +202,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     build_trainer(config, logger=False)
 
     from pipelines import tracking
+    from pipelines.outcome import write_tables
     from pipelines.task import evaluate_tests, find_task
 
     store = tracking.client()
@@ -216,8 +222,10 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
         tracking.log_metrics(store, run_id, metrics)
         evaluations["test"].save(folder / "evaluation.npz")
         (folder / "figures").mkdir(exist_ok=True)
-        for title, figure in run_figures(config, data, model, fitted, evaluations["test"]).items():
+        figures, tables = show(config, data, model, fitted, evaluations["test"])
+        for title, figure in figures.items():
             figure.savefig(folder / "figures" / f"{title}.png", dpi=120)
+        write_tables(tables, folder)
     return run_id, metrics
 
 

@@ -33,3 +33,11 @@ def tiny_config(tiny_arguments):
         return plain(train.parser().parse_args([*tiny_arguments, *arguments]))
 
     return config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def text_cache(tmp_path_factory):
+    """Tokens of the tests' texts are kept for the session, and not among those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNROLL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -7,27 +7,67 @@ import numpy as np
 import pytest
 
 from data_modules import CsvSeries
-from lightning_modules.baselines import BASELINES
 from pipelines import compare, tracking, train
 from pipelines.compare import candidate_configs, check
-from pipelines.experiment import build_data, build_model, deep_merge, plain, read_yaml
+from pipelines.experiment import (
+    build_data,
+    build_model,
+    deep_merge,
+    plain,
+    read_yaml,
+    task_class,
+)
+from pipelines.task import find_task
 
-FOLDER = Path(__file__).parents[1] / "pipelines" / "configs" / "series"
-FILES = sorted(FOLDER.glob("*.yaml"))
+CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
+SERIES, TWEETS = CONFIGS / "series", CONFIGS / "tweets"
+FILES = sorted([*SERIES.glob("*.yaml"), *TWEETS.glob("*.yaml")])
 COMPARISONS = [file for file in FILES if "candidates" in read_yaml(file)]
 TRAININGS = [file for file in FILES if file not in COMPARISONS]
 #: Enough of each kind for every part to have windows.
 SIZES = {"sum_of_sines": "[64,40,20]", "sine": "[120,80,60]", "narx": "[120,80,60]"}
 
 
-def shrunk(file, csv=None):
+def named(file):
+    return f"{file.parent.name}/{file.stem}"
+
+
+def shrunk(file, files):
     """Returns the options that make a configuration tiny."""
     data = read_yaml(file)["data"]
     options = ["--trainer.accelerator=cpu"]
     if data["class_path"].endswith("CsvSeries"):
-        return [*options, f"--data.path={csv}", "--data.target=load"]
+        return [*options, f"--data.path={files['csv']}", "--data.target=load"]
+    if data["class_path"].endswith("Tweets"):
+        given = data.get("init_args", {})
+        if given.get("split") is None:
+            return [*options, "--data.sizes=[120,60,60]"]
+        paths = [f"--data.{option}={files['tweets']}" for option in ("path", "held_out_path")]
+        return [*options, *paths, f"--data.vectors_path={files['vectors']}"]
     sizes = SIZES[data["init_args"].get("kind", "sum_of_sines")]
     return [*options, f"--data.sizes={sizes}"]
+
+
+@pytest.fixture(scope="module")
+def files(csv, tmp_path_factory):
+    """Files of a user's, one for each kind of data that a configuration asks for."""
+    folder = tmp_path_factory.mktemp("texts")
+    words = ["sun", "rain", "train", "cake", "dog", "phone", "exam", "song"]
+    feelings = {"0": "hate", "4": "love"}
+    rows = [
+        f'"{label}","{i}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","user{i % 37}{label}",'
+        f'"i {feeling} the {words[i % 8]} of day {i}"'
+        for i in range(80)
+        for label, feeling in feelings.items()
+    ]
+    (folder / "tweets.csv").write_text("\n".join(rows) + "\n")
+    lines = [f"{word} " + " ".join(str(k / 10) for k in range(50)) for word in [*words, "love"]]
+    (folder / "vectors.txt").write_text("\n".join(lines) + "\n")
+    return {
+        "csv": csv,
+        "tweets": folder / "tweets.csv",
+        "vectors": folder / "vectors.txt",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +90,21 @@ def store(tmp_path_factory):
 
 def test_there_are_both_kinds():
     assert len(COMPARISONS) >= 5 and len(TRAININGS) >= 10
-    assert FOLDER / "compare.yaml" in COMPARISONS and FOLDER / "lstm.yaml" in TRAININGS
+    for folder in (SERIES, TWEETS):
+        assert folder / "compare.yaml" in COMPARISONS and folder / "lstm.yaml" in TRAININGS
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=named)
 def test_it_says_what_it_is(file):
     assert file.read_text().startswith("# ")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", TRAININGS, ids=lambda file: file.stem)
-def test_training(file, store, csv):
+@pytest.mark.parametrize("file", TRAININGS, ids=named)
+def test_training(file, store, files):
     config = plain(
         train.parser().parse_args(
-            [f"--config={file}", *shrunk(file, csv), "--trainer.max_epochs=1"]
+            [f"--config={file}", *shrunk(file, files), "--trainer.max_epochs=1"]
         )
     )
     run_id, metrics = train.train(config, progress_bar=False)
@@ -73,30 +114,29 @@ def test_training(file, store, csv):
     assert run.data.metrics["parameters"] > 0
 
 
-@pytest.mark.parametrize("file", COMPARISONS, ids=lambda file: file.stem)
-def test_comparison(file, csv):
+@pytest.mark.parametrize("file", COMPARISONS, ids=named)
+def test_comparison(file, files):
     """All candidates can be built for its data, with every learning rate, and baselines apply."""
-    config = plain(compare.parser().parse_args([f"--config={file}", *shrunk(file, csv)]))
+    config = plain(compare.parser().parse_args([f"--config={file}", *shrunk(file, files)]))
     check(config)
-    candidates = candidate_configs(config, [FOLDER])
+    candidates = candidate_configs(config, [file.parent])
     assert set(candidates) == set(read_yaml(file)["candidates"])
     data = build_data(config["data"])
     for candidate in candidates.values():
         for rate in config["learning_rates"]:
             build_model(deep_merge(candidate, {"optimizer": {"learning_rate": rate}}), data)
     assert len(config["seeds"]) >= 3
-    for name in config["baselines"]:
-        assert name in BASELINES
+    assert set(config["baselines"]) <= set(find_task(task_class(config).task).baselines)
 
 
 def test_the_default_comparison_has_every_architecture():
     from lightning_modules import architectures
     from lightning_modules.architectures import Architecture
 
-    config = plain(compare.parser().parse_args([f"--config={FOLDER / 'compare.yaml'}"]))
+    config = plain(compare.parser().parse_args([f"--config={SERIES / 'compare.yaml'}"]))
     used = {
         candidate["architecture"]["class_path"].rpartition(".")[2]
-        for candidate in candidate_configs(config, [FOLDER]).values()
+        for candidate in candidate_configs(config, [SERIES]).values()
     }
     every = {
         name
@@ -106,7 +146,7 @@ def test_the_default_comparison_has_every_architecture():
     assert used == every - {"Architecture"}
     assert config["short"] and len(config["seeds"]) >= 3
     reference = plain(
-        compare.parser().parse_args([f"--config={FOLDER / 'compare_reference.yaml'}"])
+        compare.parser().parse_args([f"--config={SERIES / 'compare_reference.yaml'}"])
     )
     assert not reference["short"]
     assert reference["candidates"] == config["candidates"]
@@ -118,7 +158,7 @@ def test_the_csv_of_a_user_takes_its_options(csv, tmp_path):
     config = plain(
         compare.parser().parse_args(
             [
-                f"--config={FOLDER / 'compare_csv.yaml'}",
+                f"--config={SERIES / 'compare_csv.yaml'}",
                 f"--data.path={other}",
                 "--data.target=load",
                 "--data.horizon=5",

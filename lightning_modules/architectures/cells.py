@@ -195,6 +195,24 @@ class VariationalDropout(nn.Dropout):
         return super().forward(torch.ones_like(hidden))
 
 
+class RecurrentDropConnect(nn.Dropout):
+    """Recurrent dropout of weights (Merity, Keskar & Socher 2018, section 2; Wan et al. 2013).
+
+    Called on the matrix U of U h[t-1], it drops entries of U itself, with one mask for a whole
+    call: all steps and all sequences of the batch. So the loop over time need not know of it, and
+    native layers can be used. `VariationalDropout` drops units of h[t-1] instead.
+    """
+
+    def __init__(self, probability: float) -> None:
+        """Checks the option `recurrent_dropout`, or raises a ValueError."""
+        super().__init__(check_probability("recurrent_dropout", probability))
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is dropped at present."""
+        return self.training and self.p > 0
+
+
 def backwards(*histories: Tensor | None) -> Iterator[tuple[Tensor | None, ...]]:
     """Steps through tensors (T, ...) together, last step first; None stays None."""
     steps = (repeat(None) if part is None else reversed(part.unbind()) for part in histories)

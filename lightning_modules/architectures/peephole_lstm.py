@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_modules.architectures.base import State
 from lightning_modules.architectures.cells import (
+    RecurrentDropConnect,
     RecurrentLayer,
     RecurrentStack,
     backwards,
@@ -41,6 +42,7 @@ class PeepholeLSTM(RecurrentStack):
         dropout: float = 0.0,
         batch_norm: bool = False,
         forget_bias: float = 1.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         """Makes the stack.
 
@@ -51,12 +53,14 @@ class PeepholeLSTM(RecurrentStack):
             dropout: probability of dropping a value between two layers.
             batch_norm: whether to batch-normalise between two layers.
             forget_bias: initial bias of the forget gates.
+            recurrent_dropout: probability of dropping a recurrent weight, with one mask for all
+                steps and sequences of a call (`RecurrentDropConnect`).
 
         Raises:
             ValueError: if an option is out of range.
         """
         layers = [
-            PeepholeLSTMLayer(inputs, hidden_size, forget_bias)
+            PeepholeLSTMLayer(inputs, hidden_size, forget_bias, recurrent_dropout)
             for inputs in check_stack(input_size, hidden_size, num_layers)
         ]
         super().__init__(input_size, layers, hidden_size, dropout, batch_norm)
@@ -68,23 +72,32 @@ class PeepholeLSTMLayer(RecurrentLayer):
     Attributes:
         bias: (4 * H,).
         peepholes: (3, H): w_ci, w_cf, w_co.
+        recurrent_dropout: what drops entries of `weight_recurrent`.
     """
 
     num_states = 2
 
-    def __init__(self, input_size: int, hidden_size: int, forget_bias: float = 1.0) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        forget_bias: float = 1.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
         """Makes the layer; for the arguments see `PeepholeLSTM`."""
         super().__init__(input_size, hidden_size, gates=4)
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
         self.peepholes = nn.Parameter(torch.zeros(3, hidden_size))
+        self.recurrent_dropout = RecurrentDropConnect(recurrent_dropout)
         nn.init.constant_(self.bias[hidden_size : 2 * hidden_size], forget_bias)
 
     def recur(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         """Runs equations 7 to 11; see `RecurrentLayer.recur`."""
         projected = project_features_first(x, self.weight_input, self.bias)
         hidden, cell = (part.t() for part in state)
+        weight = self.recurrent_dropout(self.weight_recurrent)
         histories = _PeepholeLoop.apply(
-            projected, hidden, cell, self.weight_recurrent, self.peepholes.unsqueeze(2)
+            projected, hidden, cell, weight, self.peepholes.unsqueeze(2)
         )
         return tuple(history.permute(2, 0, 1) for history in histories)
 

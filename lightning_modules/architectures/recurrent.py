@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_modules.architectures.base import State, check_choice
 from lightning_modules.architectures.cells import (
+    RecurrentDropConnect,
     RecurrentStack,
     at_end,
     backwards,
@@ -36,6 +37,7 @@ class ElmanRNN(RecurrentStack):
         dropout: float = 0.0,
         batch_norm: bool = False,
         nonlinearity: str = "tanh",
+        recurrent_dropout: float = 0.0,
     ) -> None:
         """Makes the stack.
 
@@ -46,13 +48,18 @@ class ElmanRNN(RecurrentStack):
             dropout: probability of dropping a value between two layers.
             batch_norm: whether to batch-normalise between two layers.
             nonlinearity: "tanh" or "relu".
+            recurrent_dropout: probability of dropping a recurrent weight, with one mask for all
+                steps and sequences of a call (`RecurrentDropConnect`).
 
         Raises:
             ValueError: if an option is out of range.
         """
         check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         layers = [
-            ElmanLayer(nn.RNN(inputs, hidden_size, nonlinearity=nonlinearity, batch_first=True))
+            ElmanLayer(
+                nn.RNN(inputs, hidden_size, nonlinearity=nonlinearity, batch_first=True),
+                recurrent_dropout,
+            )
             for inputs in check_stack(input_size, hidden_size, num_layers)
         ]
         super().__init__(input_size, layers, hidden_size, dropout, batch_norm)
@@ -72,6 +79,7 @@ class LSTM(RecurrentStack):
         dropout: float = 0.0,
         batch_norm: bool = False,
         forget_bias: float = 1.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         """Makes the stack.
 
@@ -83,12 +91,14 @@ class LSTM(RecurrentStack):
             batch_norm: whether to batch-normalise between two layers.
             forget_bias: initial bias of the forget gates (Jozefowicz et al. 2015), in total over
                 the two biases of the native layer.
+            recurrent_dropout: probability of dropping a recurrent weight, with one mask for all
+                steps and sequences of a call (`RecurrentDropConnect`).
 
         Raises:
             ValueError: if an option is out of range.
         """
         layers = [
-            NativeLayer(nn.LSTM(inputs, hidden_size, batch_first=True))
+            NativeLayer(nn.LSTM(inputs, hidden_size, batch_first=True), recurrent_dropout)
             for inputs in check_stack(input_size, hidden_size, num_layers)
         ]
         for layer in layers:
@@ -110,6 +120,7 @@ class GRU(RecurrentStack):
         num_layers: int = 2,
         dropout: float = 0.0,
         batch_norm: bool = False,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         """Makes the stack.
 
@@ -119,12 +130,14 @@ class GRU(RecurrentStack):
             num_layers: number of layers.
             dropout: probability of dropping a value between two layers.
             batch_norm: whether to batch-normalise between two layers.
+            recurrent_dropout: probability of dropping a recurrent weight, with one mask for all
+                steps and sequences of a call (`RecurrentDropConnect`).
 
         Raises:
             ValueError: if an option is out of range.
         """
         layers = [
-            GRULayer(nn.GRU(inputs, hidden_size, batch_first=True))
+            GRULayer(nn.GRU(inputs, hidden_size, batch_first=True), recurrent_dropout)
             for inputs in check_stack(input_size, hidden_size, num_layers)
         ]
         super().__init__(input_size, layers, hidden_size, dropout, batch_norm)
@@ -138,12 +151,14 @@ class NativeLayer(nn.Module):
 
     Attributes:
         recurrence: the native layer, batch first.
+        recurrent_dropout: what drops its recurrent weights.
     """
 
-    def __init__(self, recurrence: nn.RNNBase) -> None:
-        """Takes the native layer and initialises it."""
+    def __init__(self, recurrence: nn.RNNBase, recurrent_dropout: float = 0.0) -> None:
+        """Takes the native layer and initialises it; for the dropout see `RecurrentDropConnect`."""
         super().__init__()
         self.recurrence = recurrence
+        self.recurrent_dropout = RecurrentDropConnect(recurrent_dropout)
         weight_input, weight_recurrent, *biases = recurrence.all_weights[0]
         gates = len(weight_recurrent) // recurrence.hidden_size
         initialise_recurrent(weight_input, weight_recurrent, gates)
@@ -183,10 +198,13 @@ class NativeLayer(nn.Module):
 
     def _call(self, x, hidden):  # type: ignore[no-untyped-def]
         """Calls the native layer, whose state is a tuple for `nn.LSTM` and a tensor otherwise."""
-        if len(hidden) == 2:
-            return self.recurrence(x, hidden)
-        outputs, new = self.recurrence(x, hidden[0])
-        return outputs, (new,)
+        arguments = (x, hidden if len(hidden) == 2 else hidden[0])
+        if self.recurrent_dropout.is_active:
+            dropped = {"weight_hh_l0": self.recurrent_dropout(self.recurrence.weight_hh_l0)}
+            outputs, new = torch.func.functional_call(self.recurrence, dropped, arguments)
+        else:
+            outputs, new = self.recurrence(*arguments)
+        return outputs, new if len(hidden) == 2 else (new,)
 
 
 class LoopedLayer(NativeLayer, ABC):
@@ -224,7 +242,9 @@ class ElmanLayer(LoopedLayer):
         weight_input, weight_recurrent, bias_input, bias_recurrent = self.recurrence.all_weights[0]
         projected = project_features_first(x, weight_input, bias_input + bias_recurrent)
         is_tanh = self.recurrence.mode == "RNN_TANH"
-        outputs: Tensor = _ElmanLoop.apply(projected, hidden, weight_recurrent, is_tanh)
+        outputs: Tensor = _ElmanLoop.apply(
+            projected, hidden, self.recurrent_dropout(weight_recurrent), is_tanh
+        )
         return outputs
 
 
@@ -236,7 +256,10 @@ class GRULayer(LoopedLayer):
         weight_input, weight_recurrent, bias_input, bias_recurrent = self.recurrence.all_weights[0]
         projected = project_features_first(x, weight_input, bias_input)
         outputs: Tensor = _GRULoop.apply(
-            projected, hidden, weight_recurrent, bias_recurrent.unsqueeze(1)
+            projected,
+            hidden,
+            self.recurrent_dropout(weight_recurrent),
+            bias_recurrent.unsqueeze(1),
         )
         return outputs
 

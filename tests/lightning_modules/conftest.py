@@ -4,16 +4,34 @@ import torch
 from torch.utils.data import DataLoader
 
 from data_modules.series import SeriesBatch, SeriesSpec
+from data_modules.text_specification import PAD, UNKNOWN, TextBatch, TextSpec
 from lightning_modules.forecaster import Forecaster
+from lightning_modules.sequence_classifier import SequenceClassifier
 
 # Every architecture, with every option on that it has, and small.
 EVERY_OPTION = {
     "Autoregressive": {"order": 3},
     "TDNN": {"hidden_sizes": [5, 4], "delays": [2, 3], "dropout": 0.2},
     "NARX": {"input_delays": 3, "output_delays": 4, "hidden_sizes": [5, 4], "dropout": 0.2},
-    "ElmanRNN": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
-    "LSTM": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True, "forget_bias": 0.5},
-    "GRU": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
+    "ElmanRNN": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+    },
+    "LSTM": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+        "forget_bias": 0.5,
+    },
+    "GRU": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+    },
     "LayerNormRNN": {
         "hidden_size": 4,
         "dropout": 0.2,
@@ -26,7 +44,12 @@ EVERY_OPTION = {
         "recurrent_dropout": 0.2,
         "batch_norm": True,
     },
-    "PeepholeLSTM": {"hidden_size": 4, "dropout": 0.2, "batch_norm": True},
+    "PeepholeLSTM": {
+        "hidden_size": 4,
+        "dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "batch_norm": True,
+    },
     "ConvGRU": {"channels": 3, "hidden_size": 4, "dropout": 0.2, "batch_norm": True},
     "SimpleWaveNet": {"channels": 4, "dilations": [1, 2, 4], "dropout": 0.2},
     "WaveNet": {
@@ -37,6 +60,8 @@ EVERY_OPTION = {
         "dropout": 0.2,
     },
 }
+# These feed on observed targets, which texts do not have.
+FED_BACK = ("Autoregressive", "NARX")
 
 
 @pytest.fixture(autouse=True)
@@ -122,5 +147,81 @@ def make_trainer(tmp_path):
             "default_root_dir": tmp_path,
         }
         return L.Trainer(**defaults | options)
+
+    return make
+
+
+# Texts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[name for name in EVERY_OPTION if name not in FED_BACK])
+def text_architecture(request):
+    """The name of each architecture that can read text."""
+    return request.param
+
+
+@pytest.fixture
+def configure():
+    """The configuration of an architecture, by default with all options on."""
+
+    def configure(name, init_args=None):
+        return {
+            "class_path": f"lightning_modules.architectures.{name}",
+            "init_args": EVERY_OPTION[name] if init_args is None else init_args,
+        }
+
+    return configure
+
+
+@pytest.fixture
+def make_text_spec():
+    """Words w2, w3, ..., so that a word's id is its number."""
+
+    def make(classes=2, words=10, max_length=9, **options):
+        values = {
+            "classes": ["negative", "positive", "neutral", "mixed"][:classes],
+            "vocabulary": [PAD, UNKNOWN, *(f"w{i}" for i in range(2, 2 + words))],
+            "max_length": max_length,
+            "text_options": {},
+            "embedding_size": 5,
+            "class_counts": [30, 10, 20, 40][:classes],
+        }
+        return TextSpec(**values | options)
+
+    return make
+
+
+@pytest.fixture
+def make_classifier(make_text_spec, configure):
+    """A classifier with seeded weights, none of which is zero but those of padding."""
+
+    def make(architecture="LSTM", init_args=None, spec=None, seed=0, **options):
+        torch.manual_seed(seed)
+        model = SequenceClassifier(
+            spec=(spec or make_text_spec()).to_dict(),
+            architecture=configure(architecture, init_args),
+            **options,
+        )
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.3 * torch.randn_like(parameter)
+            model.embedding.table.weight[0] = 0
+        return model
+
+    return make
+
+
+@pytest.fixture
+def make_text_batch():
+    """Random texts of the lengths given."""
+
+    def make(spec, lengths, seed=1):
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.tensor(lengths)
+        shape = (len(lengths), int(lengths.max()))
+        tokens = torch.randint(1, len(spec.vocabulary), shape, generator=generator)
+        tokens[torch.arange(shape[1]) >= lengths.unsqueeze(1)] = 0
+        labels = torch.randint(len(spec.classes), shape[:1], generator=generator)
+        return TextBatch(tokens, lengths, labels, torch.arange(shape[0]))
 
     return make

@@ -6,8 +6,10 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from data_modules import SeriesDataModule, SyntheticSeries
+from data_modules.tweets import Tweets
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.saving import save_model
+from lightning_modules.sequence_classifier import SequenceClassifier
 from pipelines import tracking
 
 
@@ -67,3 +69,30 @@ def small():
     from types import SimpleNamespace
 
     return SimpleNamespace(sines=sines, gru=gru, saved=saved)
+
+
+def tweets(**options) -> Tweets:
+    """Returns few tweets, set up."""
+    data = Tweets(**({"sizes": [300, 80, 80], "embedding_size": 8} | options))
+    data.setup()
+    return data
+
+
+def lstm(data: Tweets, seed: int = 0, **options) -> SequenceClassifier:
+    """Returns a small classifier with random weights that are large enough to differ."""
+    torch.manual_seed(seed)
+    architecture = {"class_path": "lightning_modules.architectures.LSTM"}
+    architecture |= {"init_args": {"hidden_size": 6, "num_layers": 1}}
+    model = SequenceClassifier(data.spec.to_dict(), architecture, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.5 * torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.fixture
+def text():
+    """What tests build classifiers and texts with."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(tweets=tweets, lstm=lstm)

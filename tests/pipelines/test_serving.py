@@ -23,9 +23,12 @@ from mlflow.exceptions import MlflowException
 from data_modules import SyntheticSeries
 from data_modules.errors import UserError
 from lightning_modules.baselines import BASELINES
+from lightning_modules.saving import save_model
 from pipelines import packaging, tracking
+from pipelines.classifying import classify_texts
 from pipelines.forecasting import Request, forecast_requests, unscaled
 from pipelines.predict import main as predict_main
+from pipelines.task import find_task
 
 
 def requests_of(data, lengths, part="test"):
@@ -211,9 +214,12 @@ def test_logged_model(store, small, tmp_path, monkeypatch):
             np.testing.assert_allclose(answer[field]["y"], expected[field]["y"], rtol=1e-6)
 
 
-def test_requirements_cover_what_the_served_code_imports():
+@pytest.mark.parametrize("kind", ["series", "texts"])
+def test_requirements_cover_what_the_served_code_imports(kind, small, text):
+    model = small.gru(small.sines()) if kind == "series" else text.lstm(text.tweets())
+    serving = find_task(model.task).serving(model)
     code = (
-        "import sys, pipelines.serving\n"
+        f"import sys, pipelines.{serving.code.stem}\n"
         "print([m.__file__ for n, m in sys.modules.items()"
         f" if n.split('.')[0] in {packaging.PACKAGES}])"
     )
@@ -227,7 +233,10 @@ def test_requirements_cover_what_the_served_code_imports():
                 imported.add(str(node.module).split(".")[0])
     foreign = imported - set(sys.stdlib_module_names) - set(packaging.PACKAGES)
     assert "torch" in foreign
-    assert foreign <= set(packaging.REQUIREMENTS)
+    # A name to import and the name of its distribution may differ.
+    installed = importlib.metadata.packages_distributions()
+    required = {*packaging.REQUIREMENTS, *serving.requirements}
+    assert not [name for name in foreign if not required & set(installed[name])]
 
 
 def free_port() -> int:
@@ -260,28 +269,11 @@ def stop(server: subprocess.Popen) -> None:
             return
 
 
-@pytest.mark.slow
-def test_server_predict_and_process_agree(store, small, tmp_path):
-    data = small.sines()
-    model = small.gru(data)
-    run_id, model_id = log_run(store, model, small, tmp_path)
-    store.create_registered_model("sines")
-    version = store.create_model_version("sines", f"models:/{model_id}", run_id, model_id=model_id)
-    store.set_registered_model_alias("sines", "champion", version.version)
-    requests = requests_of(data, [12, 5])
-    expected = forecast_requests(model, requests)
-
-    pd.DataFrame(requests[0].history).to_csv(tmp_path / "history.csv", index=False)
-    predict_main(
-        ["--model", "models:/sines@champion", "--input", str(tmp_path / "history.csv")]
-        + ["--output", str(tmp_path / "forecast.csv")]
-    )
-    frame = pd.read_csv(tmp_path / "forecast.csv")
-    np.testing.assert_allclose(frame["y"], expected[0]["forecast"]["y"], rtol=1e-9)
-    np.testing.assert_allclose(frame["y_low"], expected[0]["low"]["y"], rtol=1e-9)
-
+@contextlib.contextmanager
+def served(model: str, tmp_path: Path):
+    """Serves a registered model as ``make serve`` does; gives the port."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/sines@champion"]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     with open(tmp_path / "server.log", "w") as log:
         server = subprocess.Popen(
@@ -305,16 +297,106 @@ def test_server_predict_and_process_agree(store, small, tmp_path):
                     assert server.poll() is None, (tmp_path / "server.log").read_text()
                     assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
                     time.sleep(0.3)
-            payload = [request.model_dump(exclude_none=True) for request in requests]
-            status, answer = post(port, {"inputs": payload})
-            assert status == 200
-            for got, wanted in zip(answer["predictions"], expected, strict=True):
-                assert got.keys() == wanted.keys()
-                for field in got.keys() - {"coverage"}:
-                    np.testing.assert_allclose(got[field]["y"], wanted[field]["y"], rtol=1e-6)
-            for name, (wrong, _) in BAD.items():
-                status, answer = post(port, {"inputs": wrong})
-                assert status == 400, name
-                assert answer["error_code"] == "INVALID_PARAMETER_VALUE", name
+            yield port
         finally:
             stop(server)
+
+
+@pytest.mark.slow
+def test_server_predict_and_process_agree(store, small, tmp_path):
+    data = small.sines()
+    model = small.gru(data)
+    run_id, model_id = log_run(store, model, small, tmp_path)
+    store.create_registered_model("sines")
+    version = store.create_model_version("sines", f"models:/{model_id}", run_id, model_id=model_id)
+    store.set_registered_model_alias("sines", "champion", version.version)
+    requests = requests_of(data, [12, 5])
+    expected = forecast_requests(model, requests)
+
+    pd.DataFrame(requests[0].history).to_csv(tmp_path / "history.csv", index=False)
+    predict_main(
+        ["--model", "models:/sines@champion", "--input", str(tmp_path / "history.csv")]
+        + ["--output", str(tmp_path / "forecast.csv")]
+    )
+    frame = pd.read_csv(tmp_path / "forecast.csv")
+    np.testing.assert_allclose(frame["y"], expected[0]["forecast"]["y"], rtol=1e-9)
+    np.testing.assert_allclose(frame["y_low"], expected[0]["low"]["y"], rtol=1e-9)
+
+    with served("models:/sines@champion", tmp_path) as port:
+        payload = [request.model_dump(exclude_none=True) for request in requests]
+        status, answer = post(port, {"inputs": payload})
+        assert status == 200
+        for got, wanted in zip(answer["predictions"], expected, strict=True):
+            assert got.keys() == wanted.keys()
+            for field in got.keys() - {"coverage"}:
+                np.testing.assert_allclose(got[field]["y"], wanted[field]["y"], rtol=1e-6)
+        for name, (wrong, _) in BAD.items():
+            status, answer = post(port, {"inputs": wrong})
+            assert status == 400, name
+            assert answer["error_code"] == "INVALID_PARAMETER_VALUE", name
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+TEXTS = ["not bad at all :)", "", "😀", "これは", "so " * 3000]
+
+
+@pytest.fixture
+def served_classifier(store, text, tmp_path):
+    """Returns a classifier, registered as the champion of "tweets"."""
+    model = text.lstm(text.tweets())
+    run_id = tracking.start_run(store, "classification/tweets", "lstm-s0", {"kind": "trial"})
+    with tracking.running(store, run_id):
+        tracking.log_metrics(store, run_id, {"test_error_rate": 0.25})
+    save_model(model, dict(model.hparams), tmp_path / "saved")
+    model_id = packaging.log_served_model(store, run_id, tmp_path / "saved", "lstm")
+    store.create_registered_model("tweets")
+    version = store.create_model_version("tweets", f"models:/{model_id}", run_id, model_id=model_id)
+    store.set_registered_model_alias("tweets", "champion", version.version)
+    return model
+
+
+def test_a_registered_classifier_takes_raw_texts(served_classifier):
+    loaded = mlflow.pyfunc.load_model("models:/tweets@champion")
+    pd.testing.assert_frame_equal(
+        loaded.predict(pd.DataFrame({"text": TEXTS})), classify_texts(served_classifier, TEXTS)
+    )
+    names = loaded.metadata.signature.outputs.input_names()
+    assert names == ["label", "confidence", "p_negative", "p_positive"]
+    with pytest.raises(MlflowException, match="text"):
+        loaded.predict(pd.DataFrame({"tweet": ["fine"]}))
+    with pytest.raises(MlflowException, match="text 2 of 2 is (None|nan): give a text"):
+        loaded.predict(pd.DataFrame({"text": ["fine", None]}))
+
+
+@pytest.mark.slow
+def test_a_server_of_texts_answers_as_a_fresh_process_does(served_classifier, tmp_path):
+    expected = classify_texts(served_classifier, TEXTS)
+    with served("models:/tweets@champion", tmp_path) as port:
+        records = [{"text": each} for each in TEXTS]
+        status, answer = post(port, {"dataframe_records": records})
+        assert status == 200
+        got = pd.DataFrame(answer["predictions"])
+        assert list(got["label"]) == list(expected["label"])
+        np.testing.assert_allclose(got["p_positive"], expected["p_positive"], rtol=1e-6)
+        for wrong in ({"dataframe_records": [{"tweet": "fine"}]}, {"inputs": 3}):
+            assert post(port, wrong)[0] == 400
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    code = (
+        "import mlflow, pandas, lightning_modules\n"
+        "model = mlflow.pyfunc.load_model('models:/tweets@champion')\n"
+        f"frame = model.predict(pandas.DataFrame({{'text': {TEXTS!r}}}))\n"
+        "print(lightning_modules.__file__)\nprint(frame.to_json(orient='records'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=elsewhere,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "UNROLL_CACHE": str(elsewhere)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = pd.DataFrame(json.loads(done.stdout.splitlines()[-1]))
+    np.testing.assert_allclose(answers["p_positive"], expected["p_positive"], rtol=1e-6)

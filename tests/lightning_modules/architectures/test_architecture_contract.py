@@ -45,8 +45,7 @@ ARCHITECTURES: dict[str, tuple[str, dict]] = {
         for name in STACKS
     },
     "ElmanRNN_relu": ("ElmanRNN", {"hidden_size": 6, "nonlinearity": "relu"}),
-    "LayerNormRNN_dropout": ("LayerNormRNN", {"hidden_size": 6, "recurrent_dropout": 0.3}),
-    "LayerNormLSTM_dropout": ("LayerNormLSTM", {"hidden_size": 6, "recurrent_dropout": 0.3}),
+    **{f"{name}_dropout": (name, {"hidden_size": 6, "recurrent_dropout": 0.3}) for name in STACKS},
     "conv_gru": ("ConvGRU", {"channels": 4, "hidden_size": 5}),
     "conv_gru_stride_3": (
         "ConvGRU",

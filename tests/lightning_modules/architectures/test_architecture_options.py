@@ -19,6 +19,7 @@ from lightning_modules.architectures import (
     WaveNet,
 )
 from lightning_modules.architectures.cells import VariationalDropout
+from lightning_modules.architectures.recurrent import NativeLayer
 
 STACKS = [ElmanRNN, LSTM, GRU, LayerNormRNN, LayerNormLSTM, PeepholeLSTM]
 
@@ -54,7 +55,7 @@ def test_layer_norm_lstm_sees_the_size_of_a_single_channel():
 
 
 @pytest.mark.parametrize("architecture", [LayerNormRNN, LayerNormLSTM])
-def test_recurrent_dropout(architecture, monkeypatch):
+def test_recurrent_dropout_of_units(architecture, monkeypatch):
     model = architecture(2, hidden_size=16, num_layers=1, recurrent_dropout=0.5)
     masks = []
     draw = VariationalDropout.mask
@@ -85,6 +86,65 @@ def test_recurrent_dropout(architecture, monkeypatch):
     with torch.no_grad():
         model.layers[0].weight_recurrent *= mask
     torch.testing.assert_close(model(x[:1])[0], dropped)
+
+
+DROPPING_WEIGHTS = [ElmanRNN, LSTM, GRU, PeepholeLSTM]
+
+
+def recurrent_weights(model):
+    """The matrix of U h[t-1] of each layer."""
+    names = ("weight_recurrent", "recurrence.weight_hh_l0")
+    return [p for name, p in model.layers.named_parameters() if name.partition(".")[2] in names]
+
+
+@pytest.mark.parametrize("architecture", DROPPING_WEIGHTS)
+@pytest.mark.parametrize("lengths", [None, torch.tensor([12, 5, 9])], ids=["whole", "padded"])
+def test_recurrent_dropout_of_weights(architecture, lengths):
+    torch.manual_seed(0)
+    model = architecture(2, hidden_size=8, num_layers=2, recurrent_dropout=0.4).train()
+    x = torch.randn(3, 12, 2)
+    torch.manual_seed(5)
+    features, _ = model(x, lengths=lengths)
+    features.pow(2).sum().backward()
+    assert not torch.equal(model(x, lengths=lengths)[0], features)
+
+    # The same as a network whose weights lack these entries and are larger otherwise ...
+    torch.manual_seed(5)
+    scales = [nn.functional.dropout(torch.ones_like(w), 0.4) for w in recurrent_weights(model)]
+    assert len(scales) == 2 and 0.3 < (torch.stack(scales) == 0).float().mean() < 0.5
+    other = architecture(2, hidden_size=8, num_layers=2)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for weight, scale in zip(recurrent_weights(other), scales, strict=True):
+            weight *= scale
+    expected, _ = other(x, lengths=lengths)
+    torch.testing.assert_close(features, expected)
+    # ... down to the gradient, of which dropped entries get none.
+    expected.pow(2).sum().backward()
+    for ours, theirs, scale in zip(
+        recurrent_weights(model), recurrent_weights(other), scales, strict=True
+    ):
+        torch.testing.assert_close(ours.grad, theirs.grad * scale)
+        assert (ours.grad != 0).sum() == (scale != 0).sum()
+
+    # One mask for all sequences, and none in evaluation mode, which nothing is left behind for.
+    alike, _ = model(x[:1].expand(3, -1, -1))
+    torch.testing.assert_close(alike[0], alike[2])
+    plain = architecture(2, hidden_size=8, num_layers=2)
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(x, lengths=lengths)[0], plain(x, lengths=lengths)[0])
+
+
+@pytest.mark.parametrize("architecture", [ElmanRNN, GRU])
+def test_recurrent_dropout_of_the_native_layer_is_that_of_our_loop(architecture):
+    layer = architecture(2, hidden_size=8, num_layers=1, recurrent_dropout=0.4).layers[0]
+    x = torch.randn(3, 12, 2)
+    outputs = []
+    for forward in (type(layer).forward, NativeLayer.forward):
+        torch.manual_seed(5)
+        outputs.append(forward(layer, x, layer.initial_state(x), None)[0])
+    torch.testing.assert_close(*outputs)
+    assert not torch.allclose(outputs[0], layer.eval()(x, layer.initial_state(x), None)[0])
 
 
 @pytest.mark.parametrize("architecture", [*STACKS, ConvGRU, SimpleWaveNet, WaveNet, TDNN])
@@ -147,6 +207,8 @@ def test_conv_gru_refuses_to_go_on_at_different_phases():
         (lambda: GRU(1, num_layers=1, dropout=0.5), "write dropout: 0.0, or num_layers"),
         (lambda: GRU(1, num_layers=1, batch_norm=True), "write batch_norm: false, or num_layers"),
         (lambda: ElmanRNN(1, nonlinearity="gelu"), "nonlinearity must be one of tanh, relu"),
+        (lambda: LSTM(1, recurrent_dropout=1.0), "recurrent_dropout is the probability"),
+        (lambda: PeepholeLSTM(1, recurrent_dropout=2), "recurrent_dropout is the probability"),
         (lambda: LayerNormRNN(1, hidden_size=1), "hidden_size must be .* at least 2"),
         (lambda: LayerNormLSTM(1, hidden_size=1), "hidden_size must be .* at least 2"),
         (lambda: LayerNormLSTM(1, recurrent_dropout=-0.1), "recurrent_dropout is the probability"),

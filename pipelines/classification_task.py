@@ -1,0 +1,271 @@
+"""Classification of texts, as the pipelines see it."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jsonargparse import Namespace
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from data_modules.errors import UserError
+from data_modules.tweets import Tweets
+from lightning_modules.sequence_classifier import SequenceClassifier
+from lightning_modules.text_baselines import TEXT_BASELINES, TextBaseline
+from pipelines import classification_metrics
+from pipelines.classification_figures import classification_figures
+from pipelines.formatting import number, p_value
+from pipelines.results import Protocol, Result
+from pipelines.task import Column, Evaluation, Serving, Task
+from pipelines.text_group_figures import negated
+from pipelines.worst_mistakes import worst_mistakes
+
+#: Texts in the batch whose classification is timed, and how often it is.
+TIMED_TEXTS, TIMED_REPEATS = 256, 5
+#: Texts whose words are looked up at a time.
+CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The surest wrong answers of the chosen model.
+
+    Attributes:
+        table: One row for each.
+    """
+
+    table: pd.DataFrame
+
+
+class ClassificationTask(Task):
+    """Labels of texts, judged by the share of wrong ones."""
+
+    columns = (
+        Column("test_macro_f1", "macro-F1", number),
+        Column("test_macro_f1_low", "macro-F1, low", number),
+        Column("test_macro_f1_high", "macro-F1, high", number),
+        Column("test_auroc", "AUROC", number),
+        Column("test_auroc_low", "AUROC, low", number),
+        Column("test_auroc_high", "AUROC, high", number),
+        Column("test_calibration_error", "calibration error", number),
+        Column("test_calibration_error_low", "calibration error, low", number),
+        Column("test_calibration_error_high", "calibration error, high", number),
+        Column("calibration_error_by_chance", "of it by chance", number),
+        Column("test_uncalibrated_error", "calibration error before scaling", number),
+        Column("mcnemar_p", "p (McNemar, Holm)", p_value),
+    )
+    captions = {
+        "confusion_matrix": "What the chosen model takes for what: share of each true class, and "
+        "number of texts, mean over seeds.",
+        "reliability": "How often the chosen model is right where it is so sure, before and after "
+        "temperature scaling on validation; below, how often it is how sure. The band is where a "
+        "perfectly calibrated model would lie by chance.",
+        "accuracy_by_length": "Accuracy on test texts of so many tokens.",
+        "accuracy_by_negation": "Accuracy on test texts with and without a negation.",
+    }
+    run_pictures = (
+        "learning_curves",
+        "confusion_matrix",
+        "reliability",
+        "accuracy_by_length",
+        "accuracy_by_negation",
+    )
+    item_details = ("labels", "lengths", "negated")
+    how_to_predict = "--text 'not bad at all :)' --explain true"
+
+    @property
+    def baselines(self) -> Mapping[str, type[TextBaseline]]:
+        """Classical text classifiers, by name."""
+        return TEXT_BASELINES
+
+    def fit_baseline(self, name: str, data: Tweets, config: Mapping[str, Any]) -> TextBaseline:
+        """Returns a classical text classifier, fitted and calibrated."""
+        return TEXT_BASELINES[name](spec=data.spec.to_dict()).fit(data)
+
+    def evaluate(
+        self, model: SequenceClassifier | TextBaseline, data: Tweets, part: str
+    ) -> Evaluation:
+        """Classifies every text of a part and compares with its label.
+
+        Args:
+            model: A fitted and calibrated model.
+            data: Its data, set up.
+            part: Name of the part.
+
+        Returns:
+            Errors "error_rate" (0 or 1) and "cross_entropy" (N, 1), the latter of the
+            probabilities before temperature scaling, as in training. Measures: accuracy,
+            macro-F1, AUROC, calibration error, and the cross entropy after scaling. Details:
+            "probabilities" and "uncalibrated" (N, K), and "labels", "lengths" (in tokens) and
+            "negated" (N,) of the texts.
+        """
+        texts = data.parts[part]
+        labels = np.asarray(texts.labels)
+        probabilities = part_probabilities(model, data, part)
+        # Scaling by the temperature T is undone by the power T, up to a constant.
+        logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+        raised = np.exp((logs - logs.max(axis=1, keepdims=True)) * float(model.temperature))
+        uncalibrated = raised / raised.sum(axis=1, keepdims=True)
+        wrong = probabilities.argmax(axis=1) != labels
+        measured = {
+            "accuracy": 1 - wrong.mean(),
+            "macro_f1": classification_metrics.macro_f1(
+                probabilities.argmax(axis=1)[None], labels, probabilities.shape[1]
+            ),
+            "auroc": classification_metrics.auroc(probabilities[None], labels),
+            "calibration_error": classification_metrics.calibration_error(
+                probabilities[None], labels
+            ),
+            "calibrated_cross_entropy": _cross_entropy(probabilities, labels).mean(),
+        }
+        rows = np.arange(len(texts))
+        chunks = [texts.words(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
+        return Evaluation(
+            errors={
+                "error_rate": wrong[:, None].astype(np.float64),
+                "cross_entropy": _cross_entropy(uncalibrated, labels)[:, None],
+            },
+            measures={name: float(np.squeeze(value)) for name, value in measured.items()},
+            details={
+                "probabilities": probabilities.astype(np.float32),
+                "uncalibrated": uncalibrated.astype(np.float32),
+                "labels": labels.astype(np.int64),
+                "lengths": np.array([len(words) for chunk in chunks for words in chunk]),
+                "negated": np.concatenate([negated(chunk) for chunk in chunks]),
+            },
+        )
+
+    def inference_us_per_step(
+        self, model: SequenceClassifier | TextBaseline, data: Tweets
+    ) -> float:
+        """Times the classification of a batch of texts, on the threads that this process uses.
+
+        Returns:
+            Microseconds per token, counted before texts are cut; median of several repeats.
+        """
+        texts = data.parts["validation"]
+        words = texts.words(np.arange(min(TIMED_TEXTS, len(texts))))
+        model.classify(words)
+        seconds = []
+        for _ in range(TIMED_REPEATS):
+            start = time.perf_counter()
+            model.classify(words)
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds) / max(1, sum(map(len, words))) * 1e6
+
+    def own_columns(
+        self, results: Sequence[Result], chosen: str | None, protocol: Protocol
+    ) -> dict[str, dict[str, float]]:
+        """Returns macro-F1, AUROC and calibration error, with intervals, and McNemar's p values."""
+        nothing = {column.name: float("nan") for column in self.columns}
+        measured = classification_metrics.summary(results, chosen, protocol)
+        return {name: nothing | values for name, values in measured.items()}
+
+    def examples(
+        self,
+        data: Tweets,
+        result: Result,
+        seed: int,
+        metric: str,
+        load: Callable[[], Any],
+    ) -> Mistakes:
+        """Finds the texts about which a model is surest and wrong, over all its seeds."""
+        probabilities = result.details["probabilities"]
+        labels = result.details["labels"]
+        texts = data.parts["test"].raw_texts(np.arange(len(labels)))
+        return Mistakes(worst_mistakes(texts, labels, probabilities, data.spec.classes))
+
+    def pictures(
+        self,
+        results: Sequence[Result],
+        table: pd.DataFrame,
+        protocol: Protocol,
+        examples: Mistakes | None,
+    ) -> dict[str, Figure]:
+        """Draws "confusion_matrix", "reliability" and accuracy by length and by negation."""
+        return classification_figures(results, table, protocol)
+
+    def tables(self, examples: Mistakes) -> dict[str, pd.DataFrame]:
+        """Returns the worst mistakes."""
+        return {"Worst mistakes": examples.table}
+
+    def validation_error(
+        self, model: SequenceClassifier | TextBaseline, data: Tweets, metric: str
+    ) -> float:
+        """Returns the error of a model on the validation texts of data that it was not made with.
+
+        The model gets the raw texts, and makes tokens of them by its own options.
+        """
+        from pipelines.classifying import tokens_of
+
+        theirs, ours = model.spec.classes, data.spec.classes
+        if set(theirs) != set(ours):
+            raise UserError(
+                f"it tells {', '.join(theirs)} apart and the new data have {', '.join(ours)}"
+            )
+        texts = data.parts["validation"]
+        words = tokens_of(model, texts.raw_texts(np.arange(len(texts))))
+        probabilities = model.classify(words).double().numpy()[:, [theirs.index(k) for k in ours]]
+        labels = np.asarray(texts.labels)
+        if metric == "error_rate":
+            return float((probabilities.argmax(axis=1) != labels).mean())
+        return float(_cross_entropy(probabilities ** float(model.temperature), labels).mean())
+
+    def serving(self, model: SequenceClassifier | TextBaseline) -> Serving:
+        """Returns how MLflow serves a classifier: a column of texts in, labels out."""
+        from mlflow.models import infer_signature
+
+        from pipelines.classifying import classify_texts
+
+        example = pd.DataFrame(
+            {"text": ["not bad at all :)", "I waited two hours and they were closed"]}
+        )
+        return Serving(
+            code=Path(__file__).with_name("serving_text.py"),
+            example=example,
+            requirements=(
+                "pooch",
+                "pyarrow",
+                "scipy",
+                "spacy",
+                "spacy-lookups-data",
+            ),
+            signature=infer_signature(example, classify_texts(model, list(example["text"]))),
+        )
+
+    def predict(self, model: SequenceClassifier | TextBaseline, config: Namespace) -> list[str]:
+        """Classifies a text, or a CSV file of them."""
+        from pipelines.predict_text import predict
+
+        return predict(model, config)
+
+
+def _cross_entropy(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns minus the log of the label's share of each row (N, K): (N,)."""
+    chosen = probabilities[np.arange(len(labels)), labels] / probabilities.sum(axis=1)
+    return -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
+
+
+@torch.no_grad()
+def part_probabilities(
+    model: SequenceClassifier | TextBaseline, data: Tweets, part: str
+) -> NDArray[np.float64]:
+    """Returns the calibrated probabilities of all texts of a part (N, K), in its order."""
+    texts = data.parts[part]
+    result = np.zeros((len(texts), len(data.spec.classes)))
+    if isinstance(model, SequenceClassifier):
+        model.eval()
+        for batch in data.loader(part):
+            tokens, lengths = batch.tokens.to(model.device), batch.lengths.to(model.device)
+            result[batch.index.numpy()] = model.probabilities(tokens, lengths).cpu().numpy()
+        return result
+    for start in range(0, len(texts), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(texts)))
+        result[rows] = model.classify(texts.words(rows)).numpy()
+    return result
