@@ -60,15 +60,15 @@ class TextOptions:
         for name in ("stop_words", "punctuation"):
             value = getattr(self, name)
             if value not in get_args(Choice):
-                raise UserError(f"data.text_options.{name}: write keep or remove, not {value!r}.")
+                raise UserError(f"data.{name}: write keep or remove, not {value!r}.")
         if not isinstance(self.lowercase, bool):
             raise UserError(
-                f"data.text_options.lowercase: write true or false, not {self.lowercase!r}."
+                f"data.lowercase: write true or false, not {self.lowercase!r}."
             )
         # No path: what a model that came from elsewhere names must be installed here.
         if not isinstance(self.lemmatizer, str) or not self.lemmatizer.isidentifier():
             raise UserError(
-                "data.text_options.lemmatizer: write lookup, none or the name of an installed "
+                "data.lemmatizer: write lookup, none or the name of an installed "
                 f"spaCy pipeline, not {self.lemmatizer!r}."
             )
 

@@ -127,14 +127,14 @@ class TrainedTokeniser:
         name = options.lemmatizer
         if not spacy.util.is_package(name):
             raise UserError(
-                f"data.text_options.lemmatizer: the spaCy pipeline {name!r} is not installed. "
+                f"data.lemmatizer: the spaCy pipeline {name!r} is not installed. "
                 f"Install it (python -m spacy download {name}), or write lookup or none."
             )
         try:
             self._nlp = spacy.load(name, exclude=["parser", "senter", "ner"])
         except Exception as error:  # whatever a package that is no pipeline of this spaCy may raise
             raise UserError(
-                f"data.text_options.lemmatizer: spaCy {spacy.__version__} cannot load {name!r} "
+                f"data.lemmatizer: spaCy {spacy.__version__} cannot load {name!r} "
                 f"({error}). Name a pipeline that it can, or write lookup or none."
             ) from error
         _protecting(self._nlp.tokenizer)

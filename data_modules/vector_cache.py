@@ -69,8 +69,9 @@ class VectorCache:
                 for field in dataclasses.fields(cls)
             )
         )
-        # Read from the disk again, it shall come in large pages as well.
-        _advise(cache.matrix, "MADV_HUGEPAGE")
+        for array in vars(cache).values():
+            # Read from the disk again, they shall come in large pages as well.
+            _advise(array, "MADV_HUGEPAGE")
         lengths = {len(each) for each in (cache.matrix, cache.hashes, cache.rows)}
         if lengths != {len(cache.offsets) - 1} or cache.offsets[-1] != len(cache.text):
             raise ValueError(f"the files in {folder} do not belong together")
@@ -179,6 +180,19 @@ def open_cache(path: str | Path, cache_dir: str | Path) -> VectorCache:
             f"{cache_dir} cannot hold the vectors of {path} ({error}): give another cache_dir, "
             "or free some space; about half the size of the file is needed"
         ) from error
+
+
+def _advise(array: np.ndarray, advice: str) -> None:
+    """Tells the system how a memory map will be used, where it takes such advice."""
+    if hasattr(mmap, advice) and isinstance(array.base, mmap.mmap):
+        with contextlib.suppress(OSError):
+            array.base.madvise(getattr(mmap, advice))
+
+
+def _spans(text: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns some spans of a text one after another."""
+    shifts = starts - (np.cumsum(lengths) - lengths)
+    return text[np.repeat(shifts, lengths) + np.arange(lengths.sum())]
 
 
 def _identity(path: Path) -> str:

@@ -138,7 +138,7 @@ class SequenceClassifier(OptimizedModule):
         """Returns the word vectors, if they ever train, in a group with their learning rate."""
         vectors = self.embedding.table.weight
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if p.requires_grad and p is not vectors]}
+            {"params": [p for p in self.parameters() if p is not vectors]}
         ]
         if self.embedding.ever_trains:
             rate = self.optimization.learning_rate * self.embedding_learning_rate_factor

@@ -230,6 +230,7 @@ class ClassificationTask(Task):
             code=Path(__file__).with_name("serving_text.py"),
             example=example,
             requirements=(
+                "filelock",
                 "pooch",
                 "pyarrow",
                 "scipy",

@@ -77,3 +77,42 @@ def test_figures_are_taken_within_a_round(series):
     row = series.summary(rounds).iloc[0]
     assert (row["ratio"], row["ratio_low"], row["ratio_high"]) == (1.5, 1.5, 1.5)
     assert (row["keras_ratio"], row["keras_xla_ratio"]) == (2.0, 1.0)
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tweets(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.tweets")
+
+
+def test_it_trains_on_texts(tweets, tmp_path, capsys):
+    output = tmp_path / "speed.csv"
+    tweets.main(
+        ["--rounds=1", "--sizes", "240", "80", "80", "--models", "lstm", f"--output={output}"]
+    )
+    table = pd.read_csv(output)
+    assert list(table["model"]) == ["lstm"]
+    assert (table[["bucketed", "unbucketed"]] > 0).all(axis=None)
+    assert table["keras"].isna().all() and table["to_keras"].isna().all()
+
+
+def test_texts_are_held_against_the_faster_way_of_keras(tweets):
+    rounds = pd.DataFrame(
+        [[0, "a", 300.0, 200.0, 100.0, 50.0], [1, "a", 30.0, 20.0, 5.0, 10.0]],
+        columns=tweets.COLUMNS,
+    )
+    row = tweets.summary(rounds).iloc[0]
+    assert (row["to_keras"], row["bucketed_to_keras"]) == (2.0, 3.0)
+
+
+def test_lemmas_are_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    lemmas = importlib.import_module("benchmarks.lemmas")
+    path = tmp_path / "tweets.csv"
+    rows = [f'text {i}: not so bad at all :),{["bad", "good"][i % 2]}' for i in range(50)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    lemmas.main([f"--path={path}", "--rounds=1"])
+    assert "nlp.pipe" in capsys.readouterr().out

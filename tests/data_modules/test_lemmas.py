@@ -145,7 +145,7 @@ def test_options():
 )
 def test_options_that_do_not_exist(options):
     (name,) = options
-    with pytest.raises(UserError, match=rf"data\.text_options\.{name}: write "):
+    with pytest.raises(UserError, match=rf"data\.{name}: write "):
         TextOptions(**options)
 
 
@@ -279,7 +279,7 @@ def test_a_trained_pipeline_that_is_not_installed():
     ):
         with pytest.raises(
             UserError,
-            match=r"data\.text_options\.lemmatizer: .*'en_core_web_sm' is not installed.*"
+            match=r"data\.lemmatizer: .*'en_core_web_sm' is not installed.*"
             r"python -m spacy download en_core_web_sm",
         ):
             use()

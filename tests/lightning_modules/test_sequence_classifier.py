@@ -308,17 +308,14 @@ def test_frozen_then_tuned(schedule, make_classifier, fit):
         optimization={"schedule": schedule, "weight_decay": 0.01},
     )
     recorder = VectorsAfterEachEpoch()
-    trainer = fit(model, epochs=4, callbacks=[recorder])
-    assert trainer.optimizers[0].defaults["fused"]
-    seen = recorder.seen
-    changed = [not torch.equal(*pair) for pair in zip(seen, seen[1:], strict=False)]
-    assert changed == [False, False, True, True]
-    # A second training starts frozen again, and thaws again.
-    recorder.seen.clear()
-    fit(model, epochs=3, callbacks=[recorder])
-    seen = recorder.seen
-    changed = [not torch.equal(*pair) for pair in zip(seen, seen[1:], strict=False)]
-    assert changed == [False, False, True]
+    # A training that ends before the thaw, or after it, leaves nothing behind for the next one.
+    for epochs in (1, 4, 3):
+        recorder.seen.clear()
+        trainer = fit(model, epochs=epochs, callbacks=[recorder])
+        assert trainer.optimizers[0].defaults["fused"]
+        pairs = zip(recorder.seen, recorder.seen[1:], strict=False)
+        changed = [not torch.equal(*pair) for pair in pairs]
+        assert changed == [False, False, True, True][:epochs]
 
 
 def test_the_learning_rate_of_the_vectors(make_classifier, make_text_batch, fit):
