@@ -94,18 +94,18 @@ SENTENCES = {
     "thing": """
         4 the {topic}
         3 this {topic}
-        2 my {good}
-        1 my new {good}
+        2 my {item}
+        1 my new {item}
         1 my {creature}
-        1 the {good} my {person} bought
-        1 the {good} at the {place}
+        1 the {item} my {person} bought
+        1 the {item} at the {place}
         1 the {place} in {town}
         1 the {event} in {town}
         1 the whole {show}
         1 the whole {event}
         2 #{topic}""",
     "topic": """
-        4 {good}
+        4 {item}
         3 {show}
         3 {event}
         1 {place}
@@ -113,12 +113,12 @@ SENTENCES = {
     "rival": """
         3 the {topic}
         1 any other {topic}
-        1 my old {good}
+        1 my old {item}
         1 the {place} in {town}""",
     "mention": """
         3 {user}
         1 the {show} by {user}
-        1 the {good} from {user}""",
+        1 the {item} from {user}""",
     "user": """
         1 @{name}""",
     "margin": """

@@ -15,7 +15,7 @@ CAPITAL, CAPITAL_I, SHOUT, ELONGATION, TYPO, NO_APOSTROPHE = 0.4, 0.5, 0.06, 0.1
 ENDINGS = ("", "", "", "", ".", ".", "!", "!", "!!!", "...")
 
 #: Symbols of the grammar whose words are misspelt, and those whose words are stretched or shouted.
-MISSPELT = frozenset("opener aside closer good show event place creature".split())
+MISSPELT = frozenset("opener aside closer item show event place creature".split())
 STRESSED = frozenset("opener intensifier adjective verb".split())
 
 

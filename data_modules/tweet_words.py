@@ -27,7 +27,7 @@ STRENGTH = {
 
 #: Neutral words: (in every part, in test parts only).
 NEUTRAL = {
-    "good": (
+    "item": (
         "phone laptop camera keyboard mouse monitor printer router charger battery headset speaker "
         "tablet console controller watch salad soup pizza burger taco sushi curry ramen pasta "
         "sandwich bagel pancake waffle omelette steak burrito noodle dumpling cheese chocolate "

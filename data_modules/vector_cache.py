@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from data_modules.errors import UserError
 from data_modules.vector_file import VectorFile, existing_file
 from data_modules.word_hashes import word_hashes
 
 #: Part of a folder's name: another number, whenever what is in the folder changes.
-_VERSION = 1
+_VERSION = 2
 _DAY = 24 * 3600
 #: Few words, so that what is computed of them stays in the processor's cache.
 _WORDS_AT_ONCE, _ROWS_AT_ONCE = 1024, 2048
@@ -44,9 +43,9 @@ class VectorCache:
         matrix: Vectors (N, D), float32, in the order of the file.
         hashes: Hashes of the words (N), uint64, in ascending order.
         rows: Row of ``matrix`` for each hash (N), int64; of equal hashes the first row is first.
-        text: UTF-8 of the words one after another, uint8, in the order of the file, behind one
+        text: UTF-8 of the words one after another, in the order of the hashes, uint8, behind one
             byte (an empty file cannot be mapped).
-        offsets: Where each word begins and the last one ends in ``text`` (N + 1), int64.
+        offsets: Where each of them begins and the last one ends in ``text`` (N + 1), int64.
     """
 
     matrix: np.ndarray
@@ -89,7 +88,7 @@ class VectorCache:
         text = np.frombuffer(b"".join(keys), np.uint8)
         lengths = np.fromiter(map(len, keys), np.int64, len(keys))
         starts = np.cumsum(lengths) - lengths
-        hashes = word_hashes(text, lengths)
+        hashes = word_hashes(keys)
         found = np.full(len(keys), -1)
         # Neighbours in the index one after another, which takes a fifth of the time.
         order = np.argsort(hashes)
@@ -101,15 +100,14 @@ class VectorCache:
                 words, places = words[inside], places[inside]
                 same = self.hashes[places] == hashes[words]
                 words, places = words[same], places[same]
-                rows = self.rows[places]
-                begin = self.offsets[rows]
-                alike = self.offsets[rows + 1] - begin == lengths[words]
+                begin = self.offsets[places]
+                alike = self.offsets[places + 1] - begin == lengths[words]
                 span = np.where(alike, lengths[words], 0)
                 differ = _spans(self.text, begin, span) != _spans(text, starts[words], span)
                 differences = np.append(0, np.cumsum(differ))
                 stops = np.cumsum(span)
                 alike &= differences[stops] == differences[stops - span]
-                found[words[alike]] = rows[alike]
+                found[words[alike]] = self.rows[places[alike]]
                 words, places = words[~alike], places[~alike] + 1
         return found
 
@@ -220,40 +218,33 @@ def _age(path: Path) -> float:
 
 def _build(file: VectorFile, folder: Path) -> None:
     """Writes the files of :class:`VectorCache`."""
-    hashes, lengths = [], []
-    with open(folder / "matrix.npy", "wb") as matrix, open(folder / "text.npy", "wb") as text:
-        # The headers are written again with the true sizes; numpy keeps room for them.
-        pending = bytearray(_header(np.float32, (0, file.dimension)))
-        text.write(_header(np.uint8, (0,)) + b"\n")
+    words: list[bytes] = []
+    with open(folder / "matrix.npy", "wb") as matrix:
+        # The header is written again with the true size; numpy keeps room for it.
+        pending = bytearray(_header((0, file.dimension)))
         for block in file.blocks():
-            words = block.words()
-            joined = b"".join(words)
-            lengths.append(np.fromiter(map(len, words), np.int64, len(words)))
-            hashes.append(word_hashes(np.frombuffer(joined, np.uint8), lengths[-1]))
+            words += block.words()
             pending += block.values(block.lines).tobytes()
             if len(pending) >= _WRITTEN_AT_ONCE:
                 matrix.write(pending[:_WRITTEN_AT_ONCE])
                 del pending[:_WRITTEN_AT_ONCE]
-            text.write(joined)
         matrix.write(pending)
-        offsets = 1 + np.append(0, np.cumsum(np.concatenate(lengths)))
-        for each, dtype, shape in [
-            (matrix, np.float32, (len(offsets) - 1, file.dimension)),
-            (text, np.uint8, (int(offsets[-1]),)),
-        ]:
-            each.seek(0)
-            each.write(_header(dtype, shape))
-    rows = np.argsort(np.concatenate(hashes), stable=True)
-    np.save(folder / "hashes.npy", np.concatenate(hashes)[rows])
+        matrix.seek(0)
+        matrix.write(_header((len(words), file.dimension)))
+    hashes = word_hashes(words)
+    rows = np.argsort(hashes, stable=True)
+    sorted_words = [words[row] for row in rows.tolist()]
+    offsets = 1 + np.cumsum([0, *map(len, sorted_words)], dtype=np.int64)
+    np.save(folder / "hashes.npy", hashes[rows])
     np.save(folder / "rows.npy", rows)
+    np.save(folder / "text.npy", np.frombuffer(b"\n" + b"".join(sorted_words), np.uint8))
     np.save(folder / "offsets.npy", offsets)
 
 
-def _header(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
-    """Returns what stands before the numbers in a ``.npy`` file."""
+def _header(shape: tuple[int, int]) -> bytes:
+    """Returns what stands before the numbers in a ``.npy`` file of float32."""
     header = io.BytesIO()
-    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
     np.lib.format.write_array_header_1_0(
-        header, {"descr": description, "fortran_order": False, "shape": shape}
+        header, {"descr": "<f4", "fortran_order": False, "shape": shape}
     )
     return header.getvalue()

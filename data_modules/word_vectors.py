@@ -14,7 +14,7 @@ from data_modules.errors import UserError
 from data_modules.text_specification import PAD
 from data_modules.vector_cache import open_cache
 from data_modules.vector_file import VectorFile
-from data_modules.word_hashes import hashes_of
+from data_modules.word_hashes import word_hashes
 
 #: Of the numbers in vectors that no file gives a scale to; those of GloVe's files have 0.3 to 0.7.
 TYPICAL_DEVIATION = 0.5
@@ -134,7 +134,7 @@ def _normal(words: Sequence[str], dimension: int, seed: int) -> np.ndarray:
     Lea and Flood 2014), begun at a hash of each word.
     """
     keys = [word.encode("utf-8", "surrogatepass") for word in words]
-    start = _mixed(hashes_of(keys) ^ _mixed(np.array([seed % 2**64], np.uint64)))
+    start = _mixed(word_hashes(keys) ^ _mixed(np.array([seed % 2**64], np.uint64)))
     steps = np.arange(1, dimension + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = _mixed(start[:, None] + steps)
     return ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
