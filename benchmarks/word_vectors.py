@@ -9,6 +9,7 @@ way than to read all. What is read must be the same. The file lies in the page c
 """
 
 import argparse
+import functools
 import json
 import shutil
 import statistics
@@ -21,20 +22,23 @@ import numpy as np
 
 #: Rows of text that are written again and again behind new words, to save an hour of formatting.
 POOL = 20_000
+FIRST, LATER = "from the cache, a process's first time", "from the cache, later times"
 
-#: What a process does, given a file, a file of words, where to put the matrix, and a folder or "".
+#: What a process does, given a file, a file of words, where to put the matrix, a folder for the
+#: cache or "", and how often. It says seconds and processor seconds of each time, and peak memory.
 MEASURE = """
 import json, resource, sys, time
 import numpy as np
-path, words, output, cache = sys.argv[1:]
+path, words, output, cache, times = sys.argv[1:]
 words = open(words).read().split()
 {imports}
-start, busy = time.perf_counter(), time.process_time()
-matrix = {read}
-seconds, busy = time.perf_counter() - start, time.process_time() - busy
+took = []
+for _ in range(int(times)):
+    start, busy = time.perf_counter(), time.process_time()
+    matrix = {read}
+    took.append([time.perf_counter() - start, time.process_time() - busy])
 np.save(output, matrix)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps([seconds, busy, peak]))
+print(json.dumps([took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """
 OURS = MEASURE.format(
     imports="from data_modules.word_vectors import read_vectors",
@@ -56,13 +60,12 @@ def write_vectors(path: Path, rows: int, dimension: int) -> None:
             file.write(b"word%d " % row + pool[row % len(pool)])
 
 
-def measure(python: str, code: str, *arguments: str | Path) -> tuple[float, float, float]:
-    """Runs a fresh process; returns its seconds, processor seconds and peak memory in GiB."""
-    done = subprocess.run(
-        [python, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    seconds, busy, peak = json.loads(done.stdout.splitlines()[-1])
-    return seconds, busy, peak
+def measure(python: str, code: str, *arguments: object) -> list[tuple[float, float, float]]:
+    """Runs a fresh process; returns seconds, processor seconds, peak GiB of each time in it."""
+    command = [python, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    took, peak = json.loads(done.stdout.splitlines()[-1])
+    return [(seconds, busy, peak) for seconds, busy in took]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,19 +96,20 @@ def main(arguments: list[str] | None = None) -> None:
         words.write_text("\n".join(f"word{row}" for row in chosen))
         print(f"{options.words:,} of {options.rows:,} x {options.dimension} vectors, "
               f"{path.stat().st_size / 1e9:.2f} GB of text")  # fmt: skip
-        runs: dict[str, list[tuple[float, float, float]]] = {"one pass": [], "from the cache": []}
         cache = folder / "cache"
-        runs["build the cache"] = [measure(sys.executable, OURS, path, words, folder / "0", cache)]
+        ours = functools.partial(measure, sys.executable, OURS, path, words)
+        runs = {"build the cache": ours(folder / "0", cache, 1)}
         if options.gensim_python:
-            gensim = measure(options.gensim_python, GENSIM, path, words, folder / "1", "")
-            runs["gensim"] = [gensim]
-        # Ours in turns, so that another load on the machine falls on all of them.
+            runs["gensim"] = measure(
+                options.gensim_python, GENSIM, path, words, folder / "1", "", 1
+            )
+        runs |= {"one pass": [], FIRST: [], LATER: []}
+        # In turns, so that another load on the machine falls on all of them.
         for _ in range(options.rounds):
-            one_pass = measure(sys.executable, OURS, path, words, folder / "2", "")
-            runs["one pass"].append(one_pass)
-            for _ in range(3):
-                again = measure(sys.executable, OURS, path, words, folder / "3", cache)
-                runs["from the cache"].append(again)
+            runs["one pass"] += ours(folder / "2", "", 1)
+            first, *later = ours(folder / "3", cache, 5)
+            runs[FIRST].append(first)
+            runs[LATER] += later
         read = [np.load(file) for file in sorted(folder.glob("*.npy"))]
         if not all(np.array_equal(matrix, read[0]) for matrix in read):
             raise SystemExit("they did not read the same vectors")
@@ -117,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("| --- | --- | --- | --- |")
     for name, (seconds, busy, peak) in medians.items():
         print(f"| {name} | {seconds:.3f} | {busy:.3f} | {peak:.2f} |")
-    for fast, slow in [("one pass", "gensim"), ("from the cache", "one pass")]:
+    for fast, slow in [("one pass", "gensim"), (FIRST, "one pass"), (LATER, "one pass")]:
         if slow in medians:
             ratios = [medians[slow][k] / medians[fast][k] for k in (0, 1)]
             print(f"{fast}: {ratios[0]:.1f} x faster than {slow} ({ratios[1]:.1f} x in "

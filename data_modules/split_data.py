@@ -79,6 +79,11 @@ class SplitDataModule(L.LightningDataModule, ABC):
         """The specification of the data (:class:`Specification`); available after ``setup``."""
 
     @property
+    def fingerprint(self) -> str:
+        """Identifies all that a model learns from: the split, and how it is prepared."""
+        return str(self.spec.digest)
+
+    @property
     @abstractmethod
     def parts(self) -> Mapping[str, Sized]:
         """The items of each part; available after ``setup``."""

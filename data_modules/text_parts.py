@@ -95,7 +95,7 @@ def build_parts(
             f"{names[MAIN]} holds one label only, {classes[0]!r}: a classification needs two"
         )
     labels = {role: _class_numbers(role, corpora, names) for role in corpora}
-    for role in (MAIN, HELD_OUT) if options.group_by_author else ():
+    for role in (MAIN, HELD_OUT, "validation", "test") if options.group_by_author else ():
         if role in corpora and not corpora[role].authors.any():
             raise UserError(
                 f"group_by_author needs authors, and {names[role]} names none: set author_column, "

@@ -43,13 +43,13 @@ NEUTRAL = {
         "movie song album game trailer episode season finale book chapter poem ending plot "
         "soundtrack cover remix playlist video stream podcast interview speech blog website app "
         "update patch beta browser cartoon novel magazine documentary reboot",
-        "sequel musical opera ballet manga newsletter firmware emulator limerick audiobook",
+        "sequel musical opera ballet manga newsletter firmware emulator limerick mixtape",
     ),
     "event": (
         "concert lecture class exam homework meeting job internship shift commute flight match "
         "race marathon workout yoga diet brunch breakfast lunch dinner buffet barbecue picnic "
         "vacation holiday birthday wedding party festival parade weather rain snow sunshine storm "
-        "summer winter spring autumn weekend",
+        "summer winter spring autumn staycation",
         "carnival circus rodeo derby regatta eclipse heatwave blizzard seance bakeoff",
     ),
     "place": (

@@ -5,6 +5,8 @@
 
 import dataclasses
 import functools
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +150,17 @@ class Tweets(SplitDataModule):
                 raise UserError(f"{option} is {number}: write a whole number of at least 1")
         if path is None and (fraction != 1 or split is not None):
             raise UserError("fraction and split are for files: set path, or use sizes")
+        columns = {
+            "text_column": text_column,
+            "label_column": label_column,
+            "author_column": author_column,
+            "encoding": encoding,
+            "separator": separator,
+            "classes": classes,
+        }
+        for option, given in columns.items():
+            if path is None and given is not None:
+                raise UserError(f"{option} is for files: set path, or leave it out")
         if path is not None and (sizes is not None or label_noise is not None):
             raise UserError(
                 "sizes and label_noise are for generated texts: leave them out, or path"
@@ -326,6 +339,15 @@ class Tweets(SplitDataModule):
         if self._spec is None:
             raise RuntimeError("call setup() before asking for the specification")
         return self._spec
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the split and how it is prepared: tokens, vocabulary and word vectors."""
+        key = json.dumps([self.spec.digest, self._key], sort_keys=True, default=str)
+        digest = hashlib.sha256(key.encode())
+        if self._found is not None:
+            digest.update(np.ascontiguousarray(self._found.matrix).tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def parts(self) -> dict[str, TextPart]:

@@ -83,7 +83,7 @@ class VectorBlock:
         """Names the first wrong value."""
         for k, text in zip(lines, texts, strict=True):
             for position, piece in enumerate(text.split(b" "), start=1):
-                where = f"{self.path} line {self.first + k}: value {position}, {shown(piece)},"
+                where = f"{self.path} line {self.first + k}: value {position}, {_shown(piece)},"
                 if piece.lower().lstrip(b"+-") in (b"nan", b"inf", b"infinity"):
                     raise UserError(f"{where} is not finite. Correct the line or remove it.")
                 if not _NUMBER.fullmatch(piece):
@@ -215,7 +215,7 @@ class VectorFile:
         found = _trailing_numbers(line)
         if found != self.dimension:
             raise UserError(
-                f"{self.path} line {number} ({shown(line)}) ends in {found} numbers, where other "
+                f"{self.path} line {number} ({_shown(line)}) ends in {found} numbers, where other "
                 f"lines have {self.dimension}. Correct the line or remove it; if it is the last "
                 "one, the file was cut off: get it again."
             )
@@ -261,7 +261,7 @@ def _count_between(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np
     return until(ends) - until(starts)
 
 
-def shown(piece: bytes) -> str:
+def _shown(piece: bytes) -> str:
     """Returns a few characters of a file for a message."""
     text = piece.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 40 else text[:40] + "...")

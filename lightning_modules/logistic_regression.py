@@ -26,7 +26,8 @@ class LinearClassifier(NamedTuple):
     Attributes:
         weight: (K, D) float32.
         bias: (K,) float32.
-        score: Accuracy and mean log likelihood on validation; the better is the larger.
+        score: Accuracy and mean log likelihood on validation, or the other way round; the better
+            is the larger.
     """
 
     weight: Tensor
@@ -51,18 +52,20 @@ def tuned_logistic_regression(
     validation: tuple[Features, np.ndarray],
     classes: int,
     strengths: list[float],
+    by_likelihood: bool = False,
 ) -> LinearClassifier:
     """Fits one regression for each penalty, and returns the best on validation.
 
     Every class weighs as much as any other, however many texts it has (``class_weight="balanced"``
     of scikit-learn); the penalty is C of its ``LogisticRegression``. The best has the highest
-    accuracy; of equals, the highest likelihood.
+    accuracy; of equals, the highest likelihood; or the other way round.
 
     Args:
         train: Features and labels to fit.
         validation: Features and labels to choose by.
         classes: Number of classes K.
         strengths: Values of C.
+        by_likelihood: Whether the likelihood comes first.
     """
     features, labels = validation
     best: LinearClassifier | None = None
@@ -73,6 +76,7 @@ def tuned_logistic_regression(
             float((logits.argmax(axis=1) == labels).mean()),
             float(_log_likelihood(logits, labels).mean()),
         )
+        score = score[::-1] if by_likelihood else score
         if best is None or score > best.score:
             best = LinearClassifier(
                 from_numpy(weight.astype(np.float32)), from_numpy(bias.astype(np.float32)), score

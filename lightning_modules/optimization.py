@@ -191,7 +191,11 @@ class OptimizedModule(L.LightningModule):
         limit = self.optimization.gradient_clip_norm
         # Taken from the optimiser: to walk through all modules takes longer than to clip.
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, limit or float("inf"))
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # On a CPU it costs nothing to look, and to multiply by 1 takes as long as the norm. "Not at
+        # most", because a norm that is not a number must not go unnoticed.
+        if limit and (norm.device.type != "cpu" or not norm <= limit):
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         self._add("gradient_norm", norm)
         # Not read at the epoch's end: by then the schedule has moved on, past its end at last.
         self._learning_rate = optimizer.param_groups[0]["lr"]

@@ -216,8 +216,8 @@ class SequenceClassifier(OptimizedModule):
         return (self.logits(tokens, lengths) / self.temperature).softmax(1)
 
     @torch.no_grad()
-    def classify(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Computes the calibrated probabilities of any number of texts, dropping nothing.
+    def logits_of(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """Computes the uncalibrated logits of any number of texts, dropping nothing.
 
         Args:
             texts: The tokens of each text, uncut and of any number, also 0.
@@ -235,9 +235,13 @@ class SequenceClassifier(OptimizedModule):
             rows = by_length[start : start + _TEXTS_A_BATCH]
             lengths = torch.tensor([len(ids[row]) for row in rows], device=self.device)
             tokens = pad_sequence([torch.tensor(ids[row], dtype=torch.long) for row in rows], True)
-            result[rows] = self.probabilities(tokens.to(self.device), lengths).to(result)
+            result[rows] = self.logits(tokens.to(self.device), lengths).to(result)
         self.train(mode)
         return result
+
+    def classify(self, texts: Sequence[Sequence[str]]) -> Tensor:
+        """Computes the calibrated probabilities of texts (N, K), as :meth:`logits_of`."""
+        return (self.logits_of(texts) / self.temperature.cpu()).softmax(1)
 
     @cached_property
     def _known(self) -> dict[str, int]:

@@ -77,11 +77,12 @@ class TextBaseline(nn.Module):
         """Numbers learned from the training part; the temperature and choices do not count."""
         raise NotImplementedError
 
-    def fit(self, data: "Tweets") -> Self:
+    def fit(self, data: "Tweets", metric: str = "error_rate") -> Self:
         """Fits the classifier to the training part, makes its choices, and calibrates it.
 
         Args:
             data: The data, set up, whose specification the classifier was built with.
+            metric: By which it chooses on validation: error_rate or cross_entropy.
 
         Returns:
             Itself.
@@ -95,6 +96,7 @@ class TextBaseline(nn.Module):
                 "data: build it with data.spec.to_dict()"
             )
         validation = data.parts["validation"]
+        self.metric = metric
         with torch.no_grad():
             self._fit(data)
             logits = [self._logits(words) for words in chunks_of_words(validation)]
@@ -104,8 +106,8 @@ class TextBaseline(nn.Module):
         return self
 
     @torch.no_grad()
-    def classify(self, texts: Words) -> Tensor:
-        """Returns the calibrated probabilities of the classes (N, K), float32.
+    def logits_of(self, texts: Words) -> Tensor:
+        """Returns the uncalibrated logits of the classes (N, K), float32.
 
         Args:
             texts: Tokens of each text, made with ``spec.text_options``.
@@ -122,8 +124,11 @@ class TextBaseline(nn.Module):
         if not texts:
             return torch.zeros(0, len(self.spec.classes))
         chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
-        logits = torch.cat([self._logits(chunk) for chunk in chunks])
-        return (logits / self.temperature).softmax(dim=1)
+        return torch.cat([self._logits(chunk) for chunk in chunks])
+
+    def classify(self, texts: Words) -> Tensor:
+        """Returns the calibrated probabilities of the classes (N, K), as :meth:`logits_of`."""
+        return (self.logits_of(texts) / self.temperature).softmax(dim=1)
 
     def forward(self, texts: Words) -> Tensor:
         """Classifies; see ``classify``."""

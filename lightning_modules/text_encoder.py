@@ -15,6 +15,9 @@ Pooling = Literal["last", "mean", "max", "attention"]
 class TextEncoder(nn.Module):
     """Reads texts with an architecture, in one direction or both, and pools its features.
 
+    Of a text whose length does not suit its stride, a strided architecture leaves out the last
+    tokens, which are too few for another feature.
+
     Shapes: B texts, T tokens of the longest, D dimensions of a token's vector, H features of the
     architecture, C = H or 2 H channels of a text's vector.
 

@@ -114,6 +114,7 @@ class TfIdf(TextBaseline):
             (others, validation.labels),
             len(self.spec.classes),
             self.strengths,
+            self.metric == "cross_entropy",
         )
         self.weight.copy_(found.weight)
         self.bias.copy_(found.bias)

@@ -85,6 +85,7 @@ class WordVectors(TextBaseline):
                 (others, validation.labels),
                 len(self.spec.classes),
                 self.strengths,
+                self.metric == "cross_entropy",
             )
             if best is None or found.score > best[0].score:
                 best = found, centre, scale

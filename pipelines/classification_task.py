@@ -13,6 +13,7 @@ import torch
 from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from data_modules.errors import UserError
 from data_modules.tweets import Tweets
@@ -86,7 +87,7 @@ class ClassificationTask(Task):
 
     def fit_baseline(self, name: str, data: Tweets, config: Mapping[str, Any]) -> TextBaseline:
         """Returns a classical text classifier, fitted and calibrated."""
-        return TEXT_BASELINES[name](spec=data.spec.to_dict()).fit(data)
+        return TEXT_BASELINES[name](spec=data.spec.to_dict()).fit(data, config["metric"])
 
     def evaluate(
         self, model: SequenceClassifier | TextBaseline, data: Tweets, part: str
@@ -99,19 +100,15 @@ class ClassificationTask(Task):
             part: Name of the part.
 
         Returns:
-            Errors "error_rate" (0 or 1) and "cross_entropy" (N, 1), the latter of the
-            probabilities before temperature scaling, as in training. Measures: accuracy,
-            macro-F1, AUROC, calibration error, and the cross entropy after scaling. Details:
+            Errors "error_rate" (0 or 1) and "cross_entropy" (N, 1), the latter of the calibrated
+            probabilities. Measures: accuracy, macro-F1, AUROC and calibration error. Details:
             "probabilities" and "uncalibrated" (N, K), and "labels", "lengths" (in tokens) and
             "negated" (N,) of the texts.
         """
         texts = data.parts[part]
         labels = np.asarray(texts.labels)
-        probabilities = part_probabilities(model, data, part)
-        # Scaling by the temperature T is undone by the power T, up to a constant.
-        logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-        raised = np.exp((logs - logs.max(axis=1, keepdims=True)) * float(model.temperature))
-        uncalibrated = raised / raised.sum(axis=1, keepdims=True)
+        logits = part_logits(model, data, part)
+        probabilities, uncalibrated = softmax(logits / float(model.temperature)), softmax(logits)
         wrong = probabilities.argmax(axis=1) != labels
         measured = {
             "accuracy": 1 - wrong.mean(),
@@ -122,14 +119,13 @@ class ClassificationTask(Task):
             "calibration_error": classification_metrics.calibration_error(
                 probabilities[None], labels
             ),
-            "calibrated_cross_entropy": _cross_entropy(probabilities, labels).mean(),
         }
         rows = np.arange(len(texts))
         chunks = [texts.words(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
         return Evaluation(
             errors={
                 "error_rate": wrong[:, None].astype(np.float64),
-                "cross_entropy": _cross_entropy(uncalibrated, labels)[:, None],
+                "cross_entropy": cross_entropy(logits / float(model.temperature), labels)[:, None],
             },
             measures={name: float(np.squeeze(value)) for name, value in measured.items()},
             details={
@@ -140,6 +136,10 @@ class ClassificationTask(Task):
                 "negated": np.concatenate([negated(chunk) for chunk in chunks]),
             },
         )
+
+    def validation_measures(self, model: SequenceClassifier, data: Tweets) -> dict[str, float]:
+        """Returns the validation metrics after calibration, by which all models are compared."""
+        return self.evaluate(model, data, "validation").metrics("best_validation")
 
     def inference_us_per_step(
         self, model: SequenceClassifier | TextBaseline, data: Tweets
@@ -211,11 +211,11 @@ class ClassificationTask(Task):
             )
         texts = data.parts["validation"]
         words = tokens_of(model, texts.raw_texts(np.arange(len(texts))))
-        probabilities = model.classify(words).double().numpy()[:, [theirs.index(k) for k in ours]]
+        logits = model.logits_of(words).double().numpy()[:, [theirs.index(k) for k in ours]]
         labels = np.asarray(texts.labels)
         if metric == "error_rate":
-            return float((probabilities.argmax(axis=1) != labels).mean())
-        return float(_cross_entropy(probabilities ** float(model.temperature), labels).mean())
+            return float((logits.argmax(axis=1) != labels).mean())
+        return float(cross_entropy(logits / float(model.temperature), labels).mean())
 
     def serving(self, model: SequenceClassifier | TextBaseline) -> Serving:
         """Returns how MLflow serves a classifier: a column of texts in, labels out."""
@@ -247,26 +247,30 @@ class ClassificationTask(Task):
         return predict(model, config)
 
 
-def _cross_entropy(probabilities: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns minus the log of the label's share of each row (N, K): (N,)."""
-    chosen = probabilities[np.arange(len(labels)), labels] / probabilities.sum(axis=1)
-    return -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
+def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns minus the log probability of each label (N,), from logits (N, K)."""
+    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
 
 
 @torch.no_grad()
-def part_probabilities(
+def part_logits(
     model: SequenceClassifier | TextBaseline, data: Tweets, part: str
 ) -> NDArray[np.float64]:
-    """Returns the calibrated probabilities of all texts of a part (N, K), in its order."""
+    """Returns the uncalibrated logits of all texts of a part (N, K), in its order."""
     texts = data.parts[part]
     result = np.zeros((len(texts), len(data.spec.classes)))
     if isinstance(model, SequenceClassifier):
         model.eval()
         for batch in data.loader(part):
             tokens, lengths = batch.tokens.to(model.device), batch.lengths.to(model.device)
-            result[batch.index.numpy()] = model.probabilities(tokens, lengths).cpu().numpy()
+            result[batch.index.numpy()] = model.logits(tokens, lengths).cpu().numpy()
         return result
     for start in range(0, len(texts), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(texts)))
-        result[rows] = model.classify(texts.words(rows)).numpy()
+        result[rows] = model.logits_of(texts.words(rows)).numpy()
     return result
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns the probabilities (N, K) of logits."""
+    return np.exp(log_softmax(logits, axis=1))

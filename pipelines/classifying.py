@@ -17,6 +17,9 @@ from lightning_modules.text_baseline import TextBaseline
 
 Classifier = SequenceClassifier | TextBaseline
 
+#: Characters of a text; one of such a length takes seconds at the worst.
+LONGEST = 20_000
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -51,6 +54,9 @@ def tokens_of(model: Classifier, texts: Sequence[str]) -> list[list[str]]:
         if not isinstance(text, str):
             place = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
             raise UserError(f"{place} is {text!r}: give a text; an empty one is a text, too")
+        if len(text) > LONGEST:
+            place = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
+            raise UserError(f"{place} has {len(text):,} characters: give at most {LONGEST:,}")
     return tokenise_words(texts, TextOptions(**model.spec.text_options))
 
 

@@ -68,7 +68,7 @@ class Comparison:
 
     def baseline(self, model: str) -> Trial:
         """Returns the trial of a baseline."""
-        shared = {key: self.config[key] for key in ("data", "model")}
+        shared = {key: self.config[key] for key in ("data", "model", "metric")}
         return Trial(model, model, {"baseline": model, **shared})
 
     def identity(self) -> str:
@@ -86,7 +86,7 @@ class Comparison:
                         "metric",
                     )
                 },
-                "data": self.data.spec.digest,
+                "data": self.data.fingerprint,
                 "source": source_digest(
                     [c["architecture"]["class_path"] for c in self.candidates.values()]
                 ),
@@ -182,7 +182,7 @@ class Comparison:
 
     def _train_missing(self, parent: str, pool: Pool) -> None:
         """Runs every missing trial: all learning rates with the first seeds, then the others."""
-        config, uri, digest = self.config, self.store.tracking_uri, self.data.spec.digest
+        config, uri, digest = self.config, self.store.tracking_uri, self.data.fingerprint
         first, others = self.search_seeds, config["seeds"][len(self.search_seeds) :]
         rates = config["learning_rates"]
         searches = len(rates) * len(first)
@@ -304,7 +304,7 @@ class Comparison:
         untested = [trial for trial in trials if "tested" not in self.finished[trial.key].data.tags]
         if not untested:
             return
-        uri, digest = self.store.tracking_uri, self.data.spec.digest
+        uri, digest = self.store.tracking_uri, self.data.fingerprint
         with self._progress() as progress:
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
@@ -350,6 +350,7 @@ class Comparison:
                 [self.finished[trial.key] for trial in trials],
                 self.metric,
                 trials[0].learning_rate,
+                [part for part in self.data.parts if part.startswith("test")],
             )
             for model, trials in selected.items()
             if trials

@@ -44,6 +44,9 @@ def write_csv(frame: pd.DataFrame, path: str) -> None:
         UserError: If it cannot be written.
     """
     try:
-        frame.to_csv(Path(path).expanduser(), index=False)
+        # What is no character, such as a stray byte of the command line, is written out.
+        frame.to_csv(
+            Path(path).expanduser(), index=False, encoding="utf-8", errors="backslashreplace"
+        )
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from error

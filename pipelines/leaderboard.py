@@ -139,6 +139,12 @@ def _differences(
     return multiple_comparison(errors, chosen, protocol.spec.block_length, protocol.confidence)
 
 
+def _all_alike(share: float, items: int, confidence: float) -> tuple[float, float]:
+    """Returns the exact interval of a share that is 0 or 1 (Clopper & Pearson 1934)."""
+    reach = 1 - ((1 - confidence) / 2) ** (1 / items)
+    return (0.0, reach) if share == 0 else (1 - reach, 1.0)
+
+
 def _floor(protocol: Protocol) -> float:
     """Returns the least achievable error, nan where it is not known."""
     return float("nan") if protocol.floor is None else float(np.mean(protocol.floor))
@@ -177,8 +183,12 @@ def _row(
         # The noise floor is known, not estimated: its errors do not vary and need no interval.
         if np.ptp(items) != 0:
             estimate = interval(items, protocol.spec.block_length, protocol.confidence)
-            # An error is never below 0, where few seeds that differ much make t reach further.
+            # An error is never below 0, where few seeds that differ much make t reach further;
+            # the share of errors is never above 1.
             low, high = max(estimate.low, 0.0), estimate.high
+            high = min(high, 1.0) if protocol.shown.complement else high
+        elif result.kind != "limit" and protocol.shown.complement:
+            low, high = _all_alike(mean, items.shape[1], protocol.confidence)
     row |= {
         f"test_{metric}": mean,
         f"test_{metric}_low": low,

@@ -16,11 +16,17 @@ from pipelines import tracking
 from pipelines.figures import figures
 from pipelines.report import report_html
 from pipelines.results import LIMITS, METRICS, Protocol, Result
+from pipelines.statistics import interval
 from pipelines.task import find_task
 
 
 def read_result(
-    store: MlflowClient, model: str, runs: Sequence[Run], metric: str, learning_rate: float | None
+    store: MlflowClient,
+    model: str,
+    runs: Sequence[Run],
+    metric: str,
+    learning_rate: float | None,
+    parts: Sequence[str] = ("test",),
 ) -> Result:
     """Reads the tested runs of one model, one for each seed, back into a row of the leaderboard.
 
@@ -30,23 +36,27 @@ def read_result(
         runs: Its runs.
         metric: Validation metric of the comparison.
         learning_rate: Chosen on validation; None for a baseline.
+        parts: The test parts.
     """
     arrays: dict[str, list[np.ndarray]] = {}
+    further: dict[str, list[np.ndarray]] = {}
     curves, measures = [], []
     for run in runs:
         with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
             folder, run_id = Path(temporary), run.info.run_id
-            with np.load(tracking.download(store, run_id, "evaluation.npz", folder)) as saved:
-                for name in saved.files:
-                    arrays.setdefault(name, []).append(saved[name])
+            for part in parts:
+                path = tracking.download(store, run_id, evaluation_file(part), folder)
+                with np.load(path) as saved:
+                    if part != "test":
+                        further.setdefault(part, []).append(saved[metric])
+                        continue
+                    for name in saved.files:
+                        arrays.setdefault(name, []).append(saved[name])
             path = tracking.download(store, run_id, "measures.json", folder)
             measures.append(json.loads(path.read_text()))
             if learning_rate is not None:
                 path = tracking.download(store, run_id, "curves.json", folder)
                 curves.append(json.loads(path.read_text()))
-
-    tested = {name for run in runs for name in run.data.metrics if name.startswith("test_")}
-    parts = {name.removesuffix(f"_{metric}") for name in tested if name.endswith(f"_{metric}")}
 
     def each(name: str) -> np.ndarray:
         return np.array([run.data.metrics[name] for run in runs])
@@ -69,7 +79,7 @@ def read_result(
         measures={
             name: float(np.mean([found[name] for found in measures])) for name in measures[0]
         },
-        further={part: float(each(f"{part}_{metric}").mean()) for part in sorted(parts - {"test"})},
+        further={part: np.stack(errors) for part, errors in further.items()},
         details={
             name: array[0] if name in task.item_details else array
             for name, array in stacked.items()
@@ -77,6 +87,11 @@ def read_result(
         },
         run_ids=[run.info.run_id for run in runs],
     )
+
+
+def evaluation_file(part: str) -> str:
+    """Returns the name of the artifact that holds a run's errors on a test part."""
+    return f"{part.replace('test', 'evaluation', 1)}.npz"
 
 
 def noise_floor(data: SplitDataModule, metric: str) -> Result | None:
@@ -95,18 +110,30 @@ def noise_floor(data: SplitDataModule, metric: str) -> Result | None:
     )
 
 
-def further_parts(results: Sequence[Result], table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Lays out how the models do on further test parts, in the order of the leaderboard."""
-    shown, further = METRICS[metric], {result.name: result.further for result in results}
-    rows = [
-        {"model": name}
-        | {
-            f"{part}, {shown.shown_label}": shown.shown(error)
-            for part, error in further[name].items()
-        }
-        for name in table["model"]
-        if further[name]
-    ]
+def further_parts(
+    results: Sequence[Result], table: pd.DataFrame, protocol: Protocol
+) -> pd.DataFrame:
+    """Lays out how the models do on further test parts, in the order of the leaderboard.
+
+    Returns:
+        For each model and part: number of items, mean over seeds and items, and its interval.
+    """
+    shown, further = protocol.shown, {result.name: result.further for result in results}
+    rows = []
+    for name in table["model"]:
+        for part, errors in further[name].items():
+            found = interval(errors.mean(axis=2), protocol.spec.block_length, protocol.confidence)
+            low, high = shown.shown_interval(found.low, found.high)
+            rows.append(
+                {
+                    "model": name,
+                    "part": part,
+                    f"{protocol.wording.item}s": errors.shape[1],
+                    shown.shown_label: shown.shown(found.mean),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -129,7 +156,7 @@ def write_report(
     (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = figures(results, table, protocol, examples)
     tables = find_task(protocol.shown.task).tables(examples)
-    further = further_parts(results, table, protocol.metric)
+    further = further_parts(results, table, protocol)
     if not further.empty:
         tables["Further test parts"] = further
     write_tables(tables, folder)

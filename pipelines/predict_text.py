@@ -51,7 +51,8 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
         given = _read(config)
     texts = list(given[config.text_column if config.input is not None else "text"])
     labels = classify_texts(model, texts)
-    clash = [name for name in labels if name in given]
+    added = [*labels, *(["pushes"] if config.explain else [])]
+    clash = [name for name in added if name in given]
     if clash:
         raise UserError(
             f"{config.input} has a column {clash[0]!r}, which the labels would cover: rename it"
@@ -64,7 +65,7 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
         answer["pushes"] = [str(explanation) for explanation in explanations]
     lines = []
     if config.output is None:
-        lines += _printed(answer, labels)
+        lines += _printed(answer, labels, explanations if config.explain else [])
     else:
         write_csv(answer, config.output)
         lines.append(f"{len(answer)} labels written to {config.output}")
@@ -81,17 +82,19 @@ def _read(config: Namespace) -> pd.DataFrame:
     return table.cells.reset_index(drop=True)
 
 
-def _printed(answer: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
+def _printed(
+    answer: pd.DataFrame, labels: pd.DataFrame, explanations: "Sequence[Explanation]"
+) -> list[str]:
     lines = []
-    for (_, row), (_, label) in zip(
-        answer.head(PRINTED).iterrows(), labels.head(PRINTED).iterrows(), strict=True
-    ):
+    for i, row in enumerate(labels.head(PRINTED).to_dict("records")):
         probabilities = ", ".join(
-            f"{name} {value:.3f}" for name, value in label.items() if str(name).startswith("p_")
+            f"{name} {value:.3f}" for name, value in row.items() if str(name).startswith("p_")
         )
         lines.append(f"{row['label']}  (confidence {row['confidence']:.3f}; {probabilities})")
-        if "pushes" in answer:
-            lines.append(f"  words for (+) and against (-) it: {row['pushes'] or 'none'}")
+        if explanations:
+            lines.append(
+                f"  words for (+) and against (-) it: {explanations[i] if explanations[i].tokens else 'none'}"
+            )
     if len(answer) > PRINTED:
         lines.append(f"and {len(answer) - PRINTED} more: --output labels.csv writes all of them")
     return lines

@@ -318,10 +318,10 @@ def _protocol(protocol: Protocol) -> list[str]:
             else f"The learning rate was {rates or 'left as configured'}."
         ),
         "Time is reported, not equalised.",
-        "Everything is chosen on the validation part: when training stops, the learning rate, and "
-        "the winner. The test part was evaluated once, at the end, for all, and is only reported.",
-        "Baselines are in the same table. The oracle and the noise floor are limits: they are "
-        "shown, but are never the winner and take part in no test.",
+        f"Everything is chosen on the validation part: {protocol.wording.choices}. The test part "
+        "was evaluated once, at the end, for all, and is only reported.",
+        f"Baselines are in the same table. {protocol.wording.limits} shown, but never the winner, "
+        "and no part of any test.",
     ]
 
 

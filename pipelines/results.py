@@ -20,6 +20,9 @@ class Wording:
         item: One of the things that are judged, such as "window".
         predicts: What a model does with it, such as "forecasts".
         step: What a sequence is made of, such as "step".
+        leak: How a model can seem better than is possible.
+        limits: What the rows are that show what is achievable.
+        choices: What is chosen on the validation part.
         best_possible: What cannot be beaten, as in "no forecast does better".
         paired: What is compared between two models, item by item.
     """
@@ -27,6 +30,9 @@ class Wording:
     item: str
     predicts: str
     step: str
+    leak: str
+    limits: str
+    choices: str
     best_possible: str
     paired: str
 
@@ -36,6 +42,9 @@ WORDINGS = {
         item="window",
         predicts="forecasts",
         step="step",
+        leak="the future has leaked into what the model sees",
+        limits="The oracle and the noise floor are limits: they are",
+        choices="when training stops, the learning rate, and the winner",
         best_possible="forecast",
         paired="squared errors (or absolute ones, where that is the metric) are averaged over the "
         "horizon within each window, then paired by window.",
@@ -44,6 +53,10 @@ WORDINGS = {
         item="text",
         predicts="answers",
         step="token",
+        leak="test labels have leaked into training",
+        limits="What is achievable is a limit: it is",
+        choices="when training stops, the learning rate, the penalty of regressions, the "
+        "temperature of the probabilities, and the winner",
         best_possible="classifier",
         paired="whether each text was mistaken (or its cross entropy, where that is the metric), "
         "mean over the seeds, paired by text. McNemar's test compares the two models that would be "
@@ -130,7 +143,7 @@ class Result:
             length; empty for what is not trained by steps.
         measures: What else was measured on test, mean over seeds, such as the coverage of
             prediction intervals.
-        further: Mean error on each further test part, by its name.
+        further: Errors (S, N, H) in the comparison's metric on each further test part, by its name.
         details: What else is known of each test item, such as probabilities (S, N, K).
         run_ids: MLflow runs of the seeds.
     """
@@ -145,7 +158,7 @@ class Result:
     learning_rate: float | None = None
     curves: list[dict[str, list[float]]] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
-    further: dict[str, float] = field(default_factory=dict)
+    further: dict[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     details: dict[str, NDArray[Any]] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
 

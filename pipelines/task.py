@@ -139,6 +139,14 @@ class Task(ABC):
     def evaluate(self, model: Any, data: Any, part: str) -> Evaluation:
         """Judges a fitted model on a part."""
 
+    def validation_measures(self, model: Any, data: Any) -> dict[str, float]:
+        """Returns what calibration changes in the validation metrics of a trained model.
+
+        Returns:
+            Metrics under the prefix "best_validation"; empty where calibration changes none.
+        """
+        return {}
+
     @abstractmethod
     def inference_us_per_step(self, model: Any, data: Any) -> float:
         """Returns the microseconds that a model needs for a step of a sequence, in a batch."""

@@ -124,13 +124,13 @@ def train_tracked(
         )
         save_model(fitted.model, dict(fitted.model.hparams), folder / "model")
         (folder / "curves.json").write_text(json.dumps(fitted.curves), encoding="utf-8")
+    task = find_task(fitted.model.task)
+    fitted.metrics |= task.validation_measures(fitted.model, data)
     final = fitted.metrics | {
         "parameters": count_parameters(fitted.model),
         "train_seconds": fitted.curves["seconds"][-1],
         "optimizer_steps": fitted.optimizer_steps,
-        "inference_us_per_step": find_task(fitted.model.task).inference_us_per_step(
-            fitted.model, data
-        ),
+        "inference_us_per_step": task.inference_us_per_step(fitted.model, data),
     }
     tracking.log_metrics(store, run_id, final)
     return fitted

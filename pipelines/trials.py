@@ -17,6 +17,7 @@ from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
 from pipelines.experiment import build_data, explained, task_class
+from pipelines.outcome import evaluation_file
 from pipelines.saved import MODEL_ARTIFACT
 from pipelines.task import evaluate_tests, find_task
 from pipelines.train import Labels, start_tracked_run, train_tracked
@@ -25,7 +26,7 @@ from pipelines.train import Labels, start_tracked_run, train_tracked
 def _same_data(config: Mapping[str, Any], digest: str) -> SplitDataModule:
     """Builds the data, and refuses them if they are no longer those of the comparison."""
     data = build_data(config["data"])
-    if data.spec.digest != digest:
+    if data.fingerprint != digest:
         raise UserError(f"{data.source} has changed since the comparison began: start it again.")
     return data
 
@@ -37,7 +38,7 @@ def train_trial(
 
     Args:
         uri: Tracking store.
-        digest: Of the comparison's data.
+        digest: Fingerprint of the comparison's data.
         config: Resolved configuration.
         model: Name of the candidate.
         name: Name of the run.
@@ -65,7 +66,7 @@ def fit_baseline(
 
     Args:
         uri: Tracking store.
-        digest: Of the comparison's data.
+        digest: Fingerprint of the comparison's data.
         config: Resolved configuration.
         model: Name of the baseline.
         parent: Run of the comparison.
@@ -113,7 +114,7 @@ def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) ->
 
     Args:
         uri: Tracking store.
-        digest: Of the comparison's data.
+        digest: Fingerprint of the comparison's data.
         config: Resolved configuration of the trial.
         run_id: Its run.
 
@@ -127,7 +128,8 @@ def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) ->
     for part, evaluation in evaluations.items():
         tracking.log_metrics(store, run_id, evaluation.metrics(part))
     with tracking.artifact_folder(store, run_id) as folder_path:
-        evaluations["test"].save(folder_path / "evaluation.npz")
+        for part, evaluation in evaluations.items():
+            evaluation.save(folder_path / evaluation_file(part))
         measures = json.dumps(evaluations["test"].measures)
         (folder_path / "measures.json").write_text(measures, encoding="utf-8")
     store.set_tag(run_id, "tested", "true")

@@ -232,7 +232,11 @@ def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[s
         if alternative.indistinguishable:
             text += ", a difference within chance"
         lines.append(text + ".")
-    if not lines and len(table[table["kind"] != "limit"]) > 1:
+    if (
+        not lines
+        and best[f"test_{protocol.metric}"] > 0
+        and len(table[table["kind"] != "limit"]) > 1
+    ):
         lines.append(f"No model is clearly cheaper than {best['model']}.")
     return lines
 
@@ -288,6 +292,8 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     floors = protocol.floor
     if floors is not None and not any(floors):
         lines.append("The noise floor is 0: without noise, all of the error could be avoided.")
+    elif multiples.empty and protocol.spec.noise_floor is not None:
+        lines.append(f"What is achievable is known, but not in {protocol.shown.words}.")
     elif multiples.empty:
         lines.append(
             "The noise floor of this data is not known, so how much of the error could still be "
@@ -305,8 +311,8 @@ def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
         below = candidates[candidates[f"{error}_high"] < floor]
         if not below.empty:
             lines.append(
-                f"Warning: {enumeration(list(below['model']))} err less than the noise floor. "
-                "Rarely that is chance; else the future has leaked into what the model sees."
+                f"Warning, better than what is achievable: {enumeration(list(below['model']))}. "
+                f"Rarely that is chance; else {protocol.wording.leak}."
             )
     for _, row in table[table["kind"] == "limit"].iterrows():
         if row["model"] != protocol.shown.floor_name and row[error] > 0:
@@ -382,10 +388,12 @@ def _behind(kind: str, other: pd.Series, best: pd.Series, protocol: Protocol) ->
         100 * float(end) * (1 if difference >= 0 else -1)
         for end in (other["difference_low"], other["difference_high"])
     )
+    span = ""
+    if math.isfinite(low) and math.isfinite(high):
+        span = f" (paired {percent(protocol.confidence)} interval {low:.1f} to {high:.1f})"
     return [
         f"The best {kind}, {other['model']}, is {100 * abs(difference):.1f} points of {name} "
-        f"{where} {best['model']} on the test part (paired {percent(protocol.confidence)} interval "
-        f"{low:.1f} to {high:.1f})."
+        f"{where} {best['model']} on the test part{span}."
     ]
 
 

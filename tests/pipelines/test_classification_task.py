@@ -8,13 +8,18 @@ from data_modules.errors import UserError
 from data_modules.lemmas import NEGATIONS, TextOptions, tokenise_words
 from lightning_modules.saving import load_model, save_model
 from lightning_modules.text_baselines import TEXT_BASELINES
-from pipelines.classification_task import ClassificationTask, part_probabilities
+from pipelines.classification_task import ClassificationTask, cross_entropy, part_logits, softmax
 from pipelines.classifying import classify_texts
 from pipelines.leaderboard import leaderboard
 from pipelines.results import Protocol, Result
 from pipelines.task import Evaluation, evaluate_tests
 
 TASK = ClassificationTask()
+CONFIG = {"metric": "error_rate"}
+
+
+def probabilities_of(model, data):
+    return softmax(part_logits(model, data, "test") / float(model.temperature))
 
 
 def evaluated(model, data, part="test"):
@@ -26,7 +31,7 @@ def any_model(request, text):
     data = text.tweets()
     if request.param == "lstm":
         return text.lstm(data), data
-    return TASK.fit_baseline(request.param, data, {}), data
+    return TASK.fit_baseline(request.param, data, CONFIG), data
 
 
 def test_every_text_gets_its_own_probabilities(any_model):
@@ -34,7 +39,7 @@ def test_every_text_gets_its_own_probabilities(any_model):
     model, data = any_model
     texts = data.parts["test"]
     rows = np.arange(len(texts))
-    found = part_probabilities(model, data, "test")
+    found = probabilities_of(model, data)
     alone = torch.cat([model.classify([words]) for words in texts.words(rows)])
     np.testing.assert_allclose(found, alone.numpy(), atol=1e-6)
 
@@ -44,29 +49,56 @@ def test_measures_equal_those_of_scikit_learn(any_model):
     model.temperature.fill_(1.7)
     got = evaluated(model, data)
     labels = np.asarray(data.parts["test"].labels)
-    probabilities = part_probabilities(model, data, "test")
+    probabilities = probabilities_of(model, data)
     predicted = probabilities.argmax(axis=1)
     assert got.measures["accuracy"] == pytest.approx((predicted == labels).mean())
     assert got.errors["error_rate"].mean() == pytest.approx((predicted != labels).mean())
     assert got.measures["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert got.measures["auroc"] == pytest.approx(roc_auc_score(labels, probabilities[:, 1]))
     own = -np.log(probabilities[np.arange(len(labels)), labels])
-    assert got.measures["calibrated_cross_entropy"] == pytest.approx(own.mean(), rel=1e-5)
+    assert got.errors["cross_entropy"].mean() == pytest.approx(own.mean(), rel=1e-5)
     assert got.errors["cross_entropy"].shape == got.errors["error_rate"].shape == (len(labels), 1)
 
 
-def test_the_temperature_is_undone(text):
+@pytest.mark.parametrize("temperature", [0.05, 2.5])
+def test_before_and_after_temperature_scaling(temperature, text):
+    """Also where scaled probabilities are 0 or 1 in single precision."""
     data = text.tweets()
     model = text.lstm(data)
+    with torch.no_grad():
+        model.head[-1].weight *= 20
     plain = evaluated(model, data)
-    model.temperature.fill_(2.5)
+    model.temperature.fill_(temperature)
     scaled = evaluated(model, data)
     np.testing.assert_allclose(
-        scaled.details["uncalibrated"], plain.details["probabilities"], atol=1e-5
+        scaled.details["uncalibrated"], plain.details["probabilities"], atol=1e-6
     )
     assert abs(scaled.details["probabilities"] - plain.details["probabilities"]).max() > 0.01
-    np.testing.assert_allclose(
-        scaled.errors["cross_entropy"], plain.errors["cross_entropy"], rtol=1e-4
+    logits = torch.from_numpy(part_logits(model, data, "test"))
+    labels = torch.tensor(np.asarray(data.parts["test"].labels))
+    expected = torch.nn.functional.cross_entropy(
+        logits / float(model.temperature), labels, reduction="none"
+    )
+    np.testing.assert_allclose(scaled.errors["cross_entropy"][:, 0], expected, rtol=1e-6)
+    assert TASK.validation_error(model, data, "cross_entropy") == pytest.approx(
+        evaluated(model, data, "validation").errors["cross_entropy"].mean(), rel=1e-5
+    )
+
+
+def test_baselines_choose_by_the_metric(text):
+    data = text.tweets()
+    entropy, errors = {}, {}
+    for metric in ("error_rate", "cross_entropy"):
+        model = TASK.fit_baseline("tfidf", data, {"metric": metric})
+        logits = part_logits(model, data, "validation")
+        labels = np.asarray(data.parts["validation"].labels)
+        entropy[metric] = cross_entropy(logits, labels).mean()
+        errors[metric] = (logits.argmax(axis=1) != labels).mean()
+    assert entropy["cross_entropy"] <= entropy["error_rate"]
+    assert errors["error_rate"] <= errors["cross_entropy"]
+    assert (
+        entropy["cross_entropy"] < entropy["error_rate"]
+        or errors["error_rate"] < errors["cross_entropy"]
     )
 
 
@@ -144,7 +176,7 @@ def test_leaderboard_and_report_of_classifiers(text):
     data = text.tweets()
     results = [
         result_of("lstm", [text.lstm(data, seed=seed) for seed in (0, 1, 2)], data),
-        result_of("tfidf", [TASK.fit_baseline("tfidf", data, {})], data, "baseline"),
+        result_of("tfidf", [TASK.fit_baseline("tfidf", data, CONFIG)], data, "baseline"),
     ]
     protocol = Protocol(
         metric="error_rate",
@@ -221,7 +253,7 @@ def test_classes_in_another_order_are_matched(text, tmp_path):
         text.tweets(path=str(path), sizes=None, classes=order)
         for order in (["negative", "positive"], ["positive", "negative"])
     )
-    model = TASK.fit_baseline("tfidf", one, {})
+    model = TASK.fit_baseline("tfidf", one, CONFIG)
     for metric in ("error_rate", "cross_entropy"):
         expected = evaluated(model, one, "validation").errors[metric].mean()
         assert TASK.validation_error(model, other, metric) == pytest.approx(expected, rel=1e-4)
@@ -234,9 +266,29 @@ def test_classes_in_another_order_are_matched(text, tmp_path):
 @pytest.mark.parametrize("name", list(TEXT_BASELINES))
 def test_baselines_answer_raw_texts_after_reloading(name, text, tmp_path):
     data = text.tweets()
-    model = TASK.fit_baseline(name, data, {})
+    model = TASK.fit_baseline(name, data, CONFIG)
     save_model(model, model.init_args, tmp_path)
     texts = ["not bad at all :)", "", "😀", "so so awful"]
     pd.testing.assert_frame_equal(
         classify_texts(load_model(tmp_path), texts), classify_texts(model, texts)
     )
+
+
+def test_a_model_that_is_always_right_has_an_interval(text):
+    data = text.tweets()
+    result = result_of("lstm", [text.lstm(data)], data)
+    result.errors["error_rate"][:] = 0
+    protocol = Protocol(
+        metric="error_rate",
+        seeds=1,
+        learning_rates=[0.01],
+        optimizer_steps=10,
+        nominal_coverage=None,
+        data=data.describe(),
+        spec=data.spec,
+        title="Tweets",
+    )
+    row = leaderboard([result], protocol).iloc[0]
+    assert row["test_error_rate_low"] == 0
+    # 80 texts: a share of errors that gives none of them in 2.5 % of cases.
+    assert (1 - row["test_error_rate_high"]) ** 80 == pytest.approx(0.025)

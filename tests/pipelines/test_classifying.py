@@ -83,6 +83,11 @@ def test_one_text(folder, capsys):
         assert f"{word} " in printed
 
 
+def test_a_text_that_is_too_long_is_refused(text):
+    with pytest.raises(UserError, match="the text has 20,001 characters: give at most 20,000"):
+        classify_texts(text.lstm(text.tweets()), ["x" * 20_001])
+
+
 def test_a_file_in_a_file_out(folder, tmp_path, capsys):
     path, output, html = (tmp_path / name for name in ("in.csv", "out.csv", "out.html"))
     path.write_text('id,tweet\n7,"so, good <b>"\n8,\n9,"two\nlines"\n', encoding="utf-8")

@@ -57,6 +57,10 @@ def test_from_tweets_to_a_champion_that_answers(store, tmp_path, capsys):
     assert len(errors["lstm"]) == 2
     for name, each in errors.items():
         assert table.loc[name, "test_error_rate"] == pytest.approx(np.mean(each))
+    for name, each in errors.items():
+        metrics = [run.data.metrics for run in runs if run.data.tags["architecture"] == name]
+        best = [each["best_validation_error_rate"] for each in metrics]
+        assert table.loc[name, "validation_error_rate"] == pytest.approx(np.mean(best))
     mistakes = pd.read_csv(out / "worst_mistakes.csv")
     assert (mistakes["label"] != mistakes["predicted"]).all()
     html = (out / "report.html").read_text()
