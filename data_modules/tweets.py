@@ -46,7 +46,7 @@ _LOGGER = logging.getLogger(__name__)
 _EMBEDDING_SIZE = 50
 _MANY = 200_000
 _SPLIT = [0.7, 0.15, 0.15]
-_SIZES = [8000, 1500, 3000]
+_SIZES = [10000, 1500, 3000]
 
 
 class Tweets(SplitDataModule):
@@ -131,7 +131,7 @@ class Tweets(SplitDataModule):
             evaluation_batch_size: Texts in a batch of any other part.
             bucketing: Whether the texts of a training batch are of like length.
             cache_dir: Where tokens are kept; by default $UNROLL_CACHE, or ~/.cache/unroll.
-            sizes: Generated texts in training, validation and test; by default [8000, 1500, 3000].
+            sizes: Generated texts in training, validation and test; by default [10000, 1500, 3000].
             label_noise: Share of generated texts whose label is wrong, by default 0.05.
 
         Raises:

@@ -92,9 +92,8 @@ def _printed(
         )
         lines.append(f"{row['label']}  (confidence {row['confidence']:.3f}; {probabilities})")
         if explanations:
-            lines.append(
-                f"  words for (+) and against (-) it: {explanations[i] if explanations[i].tokens else 'none'}"
-            )
+            words = str(explanations[i]) or "none"
+            lines.append(f"  words for (+) and against (-) it: {words}")
     if len(answer) > PRINTED:
         lines.append(f"and {len(answer) - PRINTED} more: --output labels.csv writes all of them")
     return lines

@@ -385,7 +385,7 @@ def _behind(kind: str, other: pd.Series, best: pd.Series, protocol: Protocol) ->
         return []
     where = "behind" if difference >= 0 else "ahead of"
     low, high = sorted(
-        100 * float(end) * (1 if difference >= 0 else -1)
+        round(100 * float(end) * (1 if difference >= 0 else -1), 1) + 0.0
         for end in (other["difference_low"], other["difference_high"])
     )
     span = ""
