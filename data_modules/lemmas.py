@@ -62,9 +62,7 @@ class TextOptions:
             if value not in get_args(Choice):
                 raise UserError(f"data.{name}: write keep or remove, not {value!r}.")
         if not isinstance(self.lowercase, bool):
-            raise UserError(
-                f"data.lowercase: write true or false, not {self.lowercase!r}."
-            )
+            raise UserError(f"data.lowercase: write true or false, not {self.lowercase!r}.")
         # No path: what a model that came from elsewhere names must be installed here.
         if not isinstance(self.lemmatizer, str) or not self.lemmatizer.isidentifier():
             raise UserError(

@@ -183,5 +183,5 @@ def fit(
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Returns the number of trained values."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    """Returns the number of trained values: frozen ones are not."""
+    return sum(each.numel() for each in module.parameters() if each.requires_grad)

@@ -112,7 +112,7 @@ def test_lemmas_are_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(ROOT))
     lemmas = importlib.import_module("benchmarks.lemmas")
     path = tmp_path / "tweets.csv"
-    rows = [f'text {i}: not so bad at all :),{["bad", "good"][i % 2]}' for i in range(50)]
+    rows = [f"text {i}: not so bad at all :),{['bad', 'good'][i % 2]}" for i in range(50)]
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
     lemmas.main([f"--path={path}", "--rounds=1"])
     assert "nlp.pipe" in capsys.readouterr().out
