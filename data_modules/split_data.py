@@ -100,6 +100,10 @@ class SplitDataModule(L.LightningDataModule, ABC):
             UserError: There is no such part.
         """
 
+    def advice(self) -> list[str]:
+        """Returns what the user should know of the data before a training; often nothing."""
+        return []
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Returns the sizes of the parts, the digest and what was found in the data."""

@@ -47,6 +47,8 @@ _EMBEDDING_SIZE = 50
 _MANY = 200_000
 _SPLIT = [0.7, 0.15, 0.15]
 _SIZES = [10000, 1500, 3000]
+#: Share of texts that are cut from which it is worth a word.
+_MANY_CUT = 0.1
 
 
 class Tweets(SplitDataModule):
@@ -398,6 +400,17 @@ class Tweets(SplitDataModule):
         size = self.batch_size if part == "train" else self.evaluation_batch_size
         batches = TextBatches(texts.lengths, size, shuffle, self.bucketing)
         return DataLoader(texts, batch_sampler=batches, collate_fn=_unchanged)
+
+    def advice(self) -> list[str]:
+        """Says when many texts are cut."""
+        share = float(self._notes["cut_texts"])
+        if share < _MANY_CUT:
+            return []
+        length = self.options.max_length
+        return [
+            f"{100 * share:.0f}% of the texts have more than {length} tokens; networks read "
+            f"the first {length}; the longest has {self._notes['longest']}: see --data.max_length"
+        ]
 
     def describe(self) -> dict[str, Any]:
         """Returns the sizes of the parts, the digest and what was found in the data."""

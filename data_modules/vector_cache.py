@@ -118,10 +118,10 @@ class VectorCache:
         would soon be the whole file: they are given back as it goes through the file.
         """
         taken = np.empty((len(rows), self.matrix.shape[1]), np.float32)
-        order = np.argsort(rows)
+        matrix, order = np.asarray(self.matrix), np.argsort(rows)
         for first in range(0, len(order), _ROWS_AT_ONCE):
             part = order[first : first + _ROWS_AT_ONCE]
-            taken[part] = self.matrix[rows[part]]
+            taken[part] = matrix[rows[part]]
             _advise(self.matrix, "MADV_DONTNEED")
         return taken
 

@@ -85,6 +85,10 @@ class ClassificationTask(Task):
         """Classical text classifiers, by name."""
         return TEXT_BASELINES
 
+    def check_baseline(self, name: str, data: Tweets) -> None:
+        """Refuses a classifier that is for other classes; building it says why."""
+        TEXT_BASELINES[name](spec=data.spec.to_dict())
+
     def fit_baseline(self, name: str, data: Tweets, config: Mapping[str, Any]) -> TextBaseline:
         """Returns a classical text classifier, fitted and calibrated."""
         return TEXT_BASELINES[name](spec=data.spec.to_dict()).fit(data, config["metric"])
@@ -193,7 +197,7 @@ class ClassificationTask(Task):
 
     def tables(self, examples: Mistakes) -> dict[str, pd.DataFrame]:
         """Returns the worst mistakes."""
-        return {"Worst mistakes": examples.table}
+        return {} if examples.table.empty else {"Worst mistakes": examples.table}
 
     def validation_error(
         self, model: SequenceClassifier | TextBaseline, data: Tweets, metric: str

@@ -5,6 +5,7 @@ once, at the end, for all. Started again, a comparison runs only what is missing
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,8 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
     check(config)
     candidates = candidate_configs(config, folders)
     data = build_data(config["data"])
+    for line in data.advice():
+        print(f"note: {line}", file=sys.stderr)
     build_trainer(config, logger=False)
     for name, candidate in candidates.items():
         try:

@@ -129,5 +129,5 @@ def _still_falling(results: Sequence[Result]) -> str:
     falling = sum(gain > 0.05 for gain in gains)
     return (
         f"In the last fifth of training, {falling} of {plural(len(gains), 'trial')} still "
-        "cut its best error by over 5%"
+        "cut their best error by over 5%"
     )

@@ -44,6 +44,11 @@ class Pool:
             )
         except ConnectionError as error:
             raise UserError(f"ray.address: no cluster answers at {self.address}.") from error
+        except Exception as error:  # Ray raises a bare one where its processes are slow to start
+            raise UserError(
+                f"the workers did not start: {error} The machine may be busy: give the same "
+                "command again, it goes on where it stopped."
+            ) from error
         self._started = True
 
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:

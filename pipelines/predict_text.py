@@ -111,6 +111,7 @@ def _write_html(path: str, texts: Sequence[str], explanations: "Sequence[Explana
 <style>
 body {{ font: 16px/1.7 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem; }}
+p {{ overflow-wrap: anywhere; }}
 span {{ padding: 0.1rem 0.25rem; border-radius: 0.2rem; }} small {{ color: #5b616b; }}
 </style></head><body>
 <h1>Which words pushed which way</h1>
@@ -127,12 +128,13 @@ probability falls or rises when the word is left out.</p>
 
 
 def _coloured(explanation: "Explanation") -> str:
-    strongest = max((abs(push) for push in explanation.pushes), default=0.0) or 1.0
     words = []
     for token, push in zip(explanation.tokens, explanation.pushes, strict=True):
         colour = "5, 150, 105" if push > 0 else "220, 38, 38"
+        # The same push has the same colour in every text; from half a probability on, the fullest.
+        strength = 0.6 * min(1.0, 2 * abs(push))
         words.append(
-            f'<span title="{push:+.3f}" style="background: rgba({colour}, '
-            f'{0.6 * abs(push) / strongest:.2f})">{escape(token)}</span>'
+            f'<span title="{push:+.3f}" style="background: rgba({colour}, {strength:.2f})">'
+            f"{escape(token)}</span>"
         )
     return " ".join(words) or "no words"

@@ -117,7 +117,7 @@ class Task(ABC):
             ValueError: Says which and why.
         """
         if not self.baselines[name].applies_to(data):
-            raise UserError(f"{name} does not apply to these data")
+            raise UserError("it does not apply to these data")
 
     @abstractmethod
     def fit_baseline(self, name: str, data: Any, config: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """``python -m pipelines.train --config <yaml>``: one training run, tracked in MLflow."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,8 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
         The run's id and its test metrics.
     """
     data = build_data(config["data"])
+    for line in data.advice():
+        print(f"note: {line}", file=sys.stderr)
     # What cannot be built leaves no run behind.
     build_model(config, data)
     build_trainer(config, logger=False)

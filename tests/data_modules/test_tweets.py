@@ -600,3 +600,17 @@ def test_the_package_imports_it_when_asked():
     assert data_modules.Tweets is Tweets
     with pytest.raises(AttributeError, match="Tweet"):
         _ = data_modules.Tweet
+
+
+def test_it_says_when_many_texts_are_cut(tmp_path):
+    path = tmp_path / "long.csv"
+    rows = [f"{'so ' * (i % 12)} good {i},{['a', 'b'][i % 2]}" for i in range(60)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    short, long = (
+        Tweets(path=str(path), max_length=length, cache_dir=str(tmp_path)) for length in (6, 20)
+    )
+    short.setup()
+    long.setup()
+    (line,) = short.advice()
+    assert "more than 6 tokens" in line and "--data.max_length" in line
+    assert long.advice() == []

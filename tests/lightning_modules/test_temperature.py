@@ -23,7 +23,10 @@ def test_it_recovers_a_known_temperature(temperature):
 def test_it_is_where_the_likelihood_is_greatest(classes):
     logits, labels = sample(1.7, count=300, classes=classes)
     expected = minimize_scalar(
-        lambda t: float(cross_entropy(logits / t, labels)),
+        # Each label is wrong with probability 1 / 302; torch spreads smoothing over all classes.
+        lambda t: float(
+            cross_entropy(logits / t, labels, label_smoothing=classes / (classes - 1) / 302)
+        ),
         bounds=(0.1, 10),
         method="bounded",
         options={"xatol": 1e-9},
@@ -41,22 +44,19 @@ def test_scaled_logits_scale_it_and_shifted_ones_do_not():
     assert fit_temperature(logits + shifts, labels) == pytest.approx(found)
 
 
-def test_two_texts_by_hand():
-    # Right with a margin of 2 and wrong with one of 1: the mean of log(1 + exp(-2b)) and
-    # log(1 + exp(b)) is least where 2 / (1 + exp(2b)) = 1 / (1 + exp(-b)), at exp(b) = y with
-    # y**3 - y - 2 = 0.
-    logits = torch.tensor([[2.0, 0.0], [1.0, 0.0]])
-    y = 1.5213797068045676
-    inverse = torch.tensor(y).log().item()
-    found = fit_temperature(logits, torch.tensor([0, 1]))
-    assert found == pytest.approx(1 / inverse, rel=1e-6)
+@pytest.mark.parametrize("texts", [1, 30, 5000])
+def test_texts_that_are_all_right_prove_only_so_much(texts):
+    """The confidence is (N + 1) / (N + 2), where a margin over the temperature is ln(N + 1)."""
+    logits = torch.tensor([[2.0, 0.0]]).repeat(texts, 1)
+    found = fit_temperature(logits, torch.zeros(texts, dtype=torch.long))
+    assert found == pytest.approx(2 / torch.tensor(texts + 1.0).log().item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_it_is_bounded_where_all_is_right_or_wrong(scale):
-    logits = scale * torch.eye(3)
-    assert fit_temperature(logits, torch.arange(3)) == LOWEST
-    assert fit_temperature(logits, (torch.arange(3) + 1) % 3) == HIGHEST
+def test_it_is_bounded():
+    right, wrong = torch.arange(3), (torch.arange(3) + 1) % 3
+    assert fit_temperature(1e-3 * torch.eye(3), right) == LOWEST
+    for scale in (1e-3, 1.0, 1e3):
+        assert fit_temperature(scale * torch.eye(3), wrong) == HIGHEST
 
 
 def test_logits_that_tell_nothing_apart_leave_it_at_1():
