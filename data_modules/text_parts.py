@@ -211,6 +211,11 @@ def _part_rows(
             pool, left_out["train"] = _without_shared(
                 MAIN, pool, [other for other in corpora if other != MAIN], corpora, options
             )
+        if not len(pool):
+            raise UserError(
+                "no text of path is left to train on: all of them, or of their authors, are in the "
+                "files that judge; give another path"
+            )
         groups = _groups(corpora[role], pool, options.group_by_author)
         shares = np.array([split[part] for part in parts])
         chunks = divide(groups, labels[role][pool], shares / shares.sum(), options.seed)

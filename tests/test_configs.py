@@ -42,8 +42,8 @@ def shrunk(file, files):
         given = data.get("init_args", {})
         if given.get("split") is None:
             return [*options, "--data.sizes=[120,60,60]"]
-        paths = [f"--data.{option}={files['tweets']}" for option in ("path", "held_out_path")]
-        return [*options, *paths, f"--data.vectors_path={files['vectors']}"]
+        options += [f"--data.path={files['tweets']}", f"--data.held_out_path={files['held_out']}"]
+        return [*options, f"--data.vectors_path={files['vectors']}"]
     sizes = SIZES[data["init_args"].get("kind", "sum_of_sines")]
     return [*options, f"--data.sizes={sizes}"]
 
@@ -54,18 +54,21 @@ def files(csv, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     words = ["sun", "rain", "train", "cake", "dog", "phone", "exam", "song"]
     feelings = {"0": "hate", "4": "love"}
-    rows = [
-        f'"{label}","{i}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","user{i % 37}{label}",'
-        f'"i {feeling} the {words[i % 8]} of day {i}"'
-        for i in range(80)
-        for label, feeling in feelings.items()
-    ]
-    (folder / "tweets.csv").write_text("\n".join(rows) + "\n")
+    for name, first in (("tweets", 0), ("held_out", 1000)):
+        rows = [
+            f'"{label}","{i}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","{name}{i % 37}{label}",'
+            # Numbers are all one token, letters are not.
+            f'"i {feeling} the {words[i % 8]} of {name}{chr(97 + i % 26)}{chr(97 + i % 23)}"'
+            for i in range(first, first + 80)
+            for label, feeling in feelings.items()
+        ]
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
     lines = [f"{word} " + " ".join(str(k / 10) for k in range(50)) for word in [*words, "love"]]
     (folder / "vectors.txt").write_text("\n".join(lines) + "\n")
     return {
         "csv": csv,
         "tweets": folder / "tweets.csv",
+        "held_out": folder / "held_out.csv",
         "vectors": folder / "vectors.txt",
     }
 

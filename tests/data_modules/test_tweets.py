@@ -614,3 +614,12 @@ def test_it_says_when_many_texts_are_cut(tmp_path):
     (line,) = short.advice()
     assert "more than 6 tokens" in line and "--data.max_length" in line
     assert long.advice() == []
+
+
+def test_nothing_left_to_train_on_is_explained(tmp_path):
+    path = tmp_path / "same.csv"
+    rows = [f"day {i},{['a', 'b'][i % 2]}" for i in range(40)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    data = Tweets(path=str(path), held_out_path=str(path), cache_dir=str(tmp_path))
+    with pytest.raises(UserError, match="no text of path is left to train on"):
+        data.setup()

@@ -172,15 +172,10 @@ def result_of(name, models, data, kind="network"):
     )
 
 
-def test_leaderboard_and_report_of_classifiers(text):
-    data = text.tweets()
-    results = [
-        result_of("lstm", [text.lstm(data, seed=seed) for seed in (0, 1, 2)], data),
-        result_of("tfidf", [TASK.fit_baseline("tfidf", data, CONFIG)], data, "baseline"),
-    ]
-    protocol = Protocol(
+def protocol_of(data, seeds):
+    return Protocol(
         metric="error_rate",
-        seeds=3,
+        seeds=seeds,
         learning_rates=[0.01],
         optimizer_steps=10,
         nominal_coverage=None,
@@ -188,6 +183,15 @@ def test_leaderboard_and_report_of_classifiers(text):
         spec=data.spec,
         title="Tweets",
     )
+
+
+def test_leaderboard_and_report_of_classifiers(text):
+    data = text.tweets()
+    results = [
+        result_of("lstm", [text.lstm(data, seed=seed) for seed in (0, 1, 2)], data),
+        result_of("tfidf", [TASK.fit_baseline("tfidf", data, CONFIG)], data, "baseline"),
+    ]
+    protocol = protocol_of(data, seeds=3)
     table = leaderboard(results, protocol).set_index("model")
     for row in results:
         own = table.loc[row.name]
@@ -278,16 +282,7 @@ def test_a_model_that_is_always_right_has_an_interval(text):
     data = text.tweets()
     result = result_of("lstm", [text.lstm(data)], data)
     result.errors["error_rate"][:] = 0
-    protocol = Protocol(
-        metric="error_rate",
-        seeds=1,
-        learning_rates=[0.01],
-        optimizer_steps=10,
-        nominal_coverage=None,
-        data=data.describe(),
-        spec=data.spec,
-        title="Tweets",
-    )
+    protocol = protocol_of(data, seeds=1)
     row = leaderboard([result], protocol).iloc[0]
     assert row["test_error_rate_low"] == 0
     # 80 texts: a share of errors that gives none of them in 2.5 % of cases.
