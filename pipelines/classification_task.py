@@ -1,9 +1,6 @@
 """Classification of texts, as the pipelines see it."""
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +20,12 @@ from pipelines import classification_metrics
 from pipelines.classification_figures import classification_figures
 from pipelines.formatting import number, p_value
 from pipelines.results import Protocol, Result
-from pipelines.task import Column, Evaluation, Serving, Task
+from pipelines.task import TIMED_ITEMS, Column, Evaluation, Serving, Task, median_seconds
 from pipelines.text_group_figures import negated
 from pipelines.worst_mistakes import worst_mistakes
 
-#: Texts in the batch whose classification is timed, and how often it is.
-TIMED_TEXTS, TIMED_REPEATS = 256, 5
 #: Texts whose words are looked up at a time.
 CHUNK = 16_384
-
-
-@dataclass(frozen=True)
-class Mistakes:
-    """The surest wrong answers of the chosen model.
-
-    Attributes:
-        table: One row for each.
-    """
-
-    table: pd.DataFrame
 
 
 class ClassificationTask(Task):
@@ -154,14 +138,9 @@ class ClassificationTask(Task):
             Microseconds per token, counted before texts are cut; median of several repeats.
         """
         texts = data.parts["validation"]
-        words = texts.words(np.arange(min(TIMED_TEXTS, len(texts))))
-        model.classify(words)
-        seconds = []
-        for _ in range(TIMED_REPEATS):
-            start = time.perf_counter()
-            model.classify(words)
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds) / max(1, sum(map(len, words))) * 1e6
+        words = texts.words(np.arange(min(TIMED_ITEMS, len(texts))))
+        seconds = median_seconds(lambda: model.classify(words))
+        return seconds / max(1, sum(map(len, words))) * 1e6
 
     def own_columns(
         self, results: Sequence[Result], chosen: str | None, protocol: Protocol
@@ -178,26 +157,26 @@ class ClassificationTask(Task):
         seed: int,
         metric: str,
         load: Callable[[], Any],
-    ) -> Mistakes:
+    ) -> pd.DataFrame:
         """Finds the texts about which a model is surest and wrong, over all its seeds."""
         probabilities = result.details["probabilities"]
         labels = result.details["labels"]
         texts = data.parts["test"].raw_texts(np.arange(len(labels)))
-        return Mistakes(worst_mistakes(texts, labels, probabilities, data.spec.classes))
+        return worst_mistakes(texts, labels, probabilities, data.spec.classes)
 
     def pictures(
         self,
         results: Sequence[Result],
         table: pd.DataFrame,
         protocol: Protocol,
-        examples: Mistakes | None,
+        examples: pd.DataFrame | None,
     ) -> dict[str, Figure]:
         """Draws "confusion_matrix", "reliability" and accuracy by length and by negation."""
         return classification_figures(results, table, protocol)
 
-    def tables(self, examples: Mistakes) -> dict[str, pd.DataFrame]:
+    def tables(self, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Returns the worst mistakes."""
-        return {} if examples.table.empty else {"Worst mistakes": examples.table}
+        return {} if examples.empty else {"Worst mistakes": examples}
 
     def validation_error(
         self, model: SequenceClassifier | TextBaseline, data: Tweets, metric: str

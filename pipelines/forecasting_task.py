@@ -1,7 +1,5 @@
 """Forecasting, as the pipelines see it."""
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +17,12 @@ from pipelines.drawing import model_colours
 from pipelines.forecast_figures import Forecasts, error_by_step, forecast_examples_figure
 from pipelines.formatting import number
 from pipelines.results import Protocol, Result
-from pipelines.task import Column, Evaluation, Serving, Task
+from pipelines.task import TIMED_ITEMS, Column, Evaluation, Serving, Task, median_seconds
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 MONTE_CARLO_SEED = 0
-#: Windows in the batch whose forecast is timed, and how often it is.
-TIMED_WINDOWS, TIMED_REPEATS = 256, 5
 
 
 def _share(value: float) -> str:
@@ -128,15 +124,10 @@ class ForecastingTask(Task):
         """
         model.eval()
         windows = data.parts["validation"]
-        batch = windows.__getitems__(range(min(TIMED_WINDOWS, len(windows))))
+        batch = windows.__getitems__(range(min(TIMED_ITEMS, len(windows))))
         history, known, _ = data.spec.split(batch.values)
-        model.forecast(history, known)
-        seconds = []
-        for _ in range(TIMED_REPEATS):
-            start = time.perf_counter()
-            model.forecast(history, known)
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds) / (history.shape[0] * history.shape[1]) * 1e6
+        seconds = median_seconds(lambda: model.forecast(history, known))
+        return seconds / (history.shape[0] * history.shape[1]) * 1e6
 
     def own_columns(
         self, results: Sequence[Result], chosen: str | None, protocol: Protocol

@@ -4,6 +4,8 @@ The pipelines are the same for all tasks; where a task differs, they ask its :cl
 """
 
 import importlib
+import statistics
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
     from matplotlib.figure import Figure
 
+#: Items in the batch whose use is timed, and how often it is.
+TIMED_ITEMS, TIMED_REPEATS = 256, 5
 #: Where the tasks are; each is imported when it is needed.
 TASKS = {
     "forecasting": "pipelines.forecasting_task.ForecastingTask",
@@ -221,6 +225,17 @@ class Task(ABC):
             UserError: If the task has none.
         """
         raise UserError("trace_every_n_steps: only forecasts are traced; leave it out.")
+
+
+def median_seconds(use: Callable[[], Any]) -> float:
+    """Times a use of a model, on the threads that this process uses; the first time is left out."""
+    use()
+    seconds = []
+    for _ in range(TIMED_REPEATS):
+        start = time.perf_counter()
+        use()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def find_task(name: str) -> Task:
