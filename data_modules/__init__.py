@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_modules.csv_series import CsvSeries
 from data_modules.errors import UserError
+from data_modules.handwriting.module import Handwriting
 from data_modules.series import SeriesBatch, SeriesDataModule, SeriesSpec, SeriesWindows
 from data_modules.synthetic_series import SyntheticSeries
 from data_modules.text_specification import TextBatch, TextSpec
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CsvSeries",
+    "Handwriting",
     "SeriesBatch",
     "SeriesDataModule",
     "SeriesSpec",

@@ -1,19 +1,16 @@
-"""Batches of texts, of like length so that little of them is padding.
+"""The texts of a part, as tensors.
 
 Shapes: N texts, B texts in a batch, T tokens of the longest of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from data_modules.text_corpus import TextCorpus
 from data_modules.text_specification import TextBatch
-
-_BATCHES_IN_POOL = 50
 
 
 class TextPart(Dataset[TextBatch]):
@@ -86,52 +83,3 @@ class TextPart(Dataset[TextBatch]):
             rows: Numbers of the texts within the part.
         """
         return self._corpus().texts.take(self.rows[np.asarray(rows, dtype=np.int64)])
-
-
-class TextBatches(Sampler[Any]):
-    """Draws batches of row numbers, each row once an epoch.
-
-    With bucketing, the shuffled rows are cut into pools of many batches, each pool is sorted by
-    length and cut into batches, and the batches are shuffled: texts of a batch are of like length,
-    and yet every epoch has other batches. All chance comes from torch's global generator.
-    """
-
-    def __init__(
-        self, lengths: np.ndarray, batch_size: int, shuffle: bool, bucketing: bool
-    ) -> None:
-        """Keeps the options.
-
-        Args:
-            lengths: Number of tokens of each text (N,).
-            batch_size: Texts in a batch.
-            shuffle: Whether to draw in random order; else rows come in their own.
-            bucketing: Whether a shuffled batch holds texts of like length.
-        """
-        self._lengths = torch.tensor(lengths, dtype=torch.int64)
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._bucketing = bucketing
-
-    def __len__(self) -> int:
-        """Returns the number of batches."""
-        return -(-len(self._lengths) // self._batch_size)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yields the row numbers of each batch: arrays of int64."""
-        count = len(self._lengths)
-        if not self._shuffle:
-            yield from _cut(np.arange(count), self._batch_size)
-            return
-        rows = torch.randperm(count)
-        if not self._bucketing:
-            yield from _cut(rows.numpy(), self._batch_size)
-            return
-        pools = torch.arange(count) // (self._batch_size * _BATCHES_IN_POOL)
-        key = pools * (int(self._lengths.max()) + 1) + self._lengths[rows]
-        batches = _cut(rows[key.argsort(stable=True)].numpy(), self._batch_size)
-        for number in torch.randperm(len(batches)).tolist():
-            yield batches[number]
-
-
-def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader
 from data_modules import lemmas, text_cache
 from data_modules.errors import UserError
 from data_modules.lemmas import TextOptions
+from data_modules.length_batches import LengthBatches
 from data_modules.split_data import SplitDataModule
-from data_modules.text_batches import TextBatches, TextPart
+from data_modules.text_batches import TextPart
 from data_modules.text_cache import Entry, cached
 from data_modules.text_corpus import TextCorpus, vocabulary_rows
 from data_modules.text_format import find_format
@@ -398,7 +399,7 @@ class Tweets(SplitDataModule):
         self.check_part(part)
         texts = self.parts[part]
         size = self.batch_size if part == "train" else self.evaluation_batch_size
-        batches = TextBatches(texts.lengths, size, shuffle, self.bucketing)
+        batches = LengthBatches(texts.lengths, size, shuffle, self.bucketing)
         return DataLoader(texts, batch_sampler=batches, collate_fn=_unchanged)
 
     def advice(self) -> list[str]:
