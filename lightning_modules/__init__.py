@@ -1,6 +1,8 @@
 """Tasks as LightningModules, and the architectures under them."""
 
 from lightning_modules.forecaster import Forecaster
+from lightning_modules.handwriting_predictor import HandwritingPredictor
+from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.sequence_classifier import SequenceClassifier
 
-__all__ = ["Forecaster", "SequenceClassifier"]
+__all__ = ["Forecaster", "HandwritingPredictor", "HandwritingSynthesizer", "SequenceClassifier"]

@@ -99,8 +99,10 @@ class OptimizedModule(L.LightningModule):
     metrics: tuple[str, ...]
     #: The kind of data that the task is for.
     specification: type
-    #: Buffer that is filled in after training, by ``calibrate``.
+    #: Buffer that is filled in after training, by ``calibrate``; empty where there is none.
     calibration: str
+    #: Whether the model is a network of its own, and takes no architecture.
+    is_whole = False
     spec: Any
     #: The metric that checkpoints, early stopping and plateaus watch (lower is better).
     monitor = "validation_loss"

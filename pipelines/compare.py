@@ -39,7 +39,7 @@ def parser() -> ArgumentParser:
         allow_abbrev=False,
         description="Compares architectures and baselines under one protocol, tracked in MLflow.",
     )
-    add_experiment_arguments(compare_parser, architecture_required=False)
+    add_experiment_arguments(compare_parser)
     for option, kind, default, text in (
         ("--title", str | None, None, "Name of the comparison in the report; default: the data's."),
         ("--short", bool, False, "Say that this is a short run, not the reference."),

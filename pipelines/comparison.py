@@ -13,7 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from pipelines import tracking
-from pipelines.experiment import config_hash, deep_merge, experiment_name, task_class
+from pipelines.experiment import (
+    config_hash,
+    deep_merge,
+    experiment_name,
+    network_class,
+    task_class,
+)
 from pipelines.leaderboard import leaderboard
 from pipelines.outcome import noise_floor, read_result, write_report
 from pipelines.plan import Trial, own_process, runs_here, source_digest
@@ -88,7 +94,7 @@ class Comparison:
                 },
                 "data": self.data.fingerprint,
                 "source": source_digest(
-                    [c["architecture"]["class_path"] for c in self.candidates.values()]
+                    [network_class(c) for c in self.candidates.values()]
                 ),
             }
         )

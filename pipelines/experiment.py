@@ -39,7 +39,7 @@ FILLED_IN_TRAINER = {
 }
 
 
-def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool = True) -> None:
+def add_experiment_arguments(parser: ArgumentParser) -> None:
     """Adds everything that defines one training run to a parser."""
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_subclass_arguments(
@@ -60,7 +60,8 @@ def add_experiment_arguments(parser: ArgumentParser, architecture_required: bool
     parser.add_subclass_arguments(
         Architecture,
         "architecture",
-        required=architecture_required,
+        # Some models are a network of their own; building one says what it lacks.
+        required=False,
         skip=FILLED_IN_ARCHITECTURE,
         instantiate=False,
         help="Sequence architecture and its options, such as --architecture.hidden_size 64.",
@@ -118,6 +119,12 @@ def task_class(config: Mapping[str, Any]) -> type[OptimizedModule]:
     """Returns the class of a configuration's task."""
     found: type[OptimizedModule] = import_class(config["model"]["class_path"])
     return found
+
+
+def network_class(config: Mapping[str, Any]) -> str:
+    """Returns the class path of a configuration's architecture, or of a model that has its own."""
+    architecture = config.get("architecture") or config["model"]
+    return str(architecture["class_path"])
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -228,7 +235,7 @@ def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedMo
         L.seed_everything(config["seed"], workers=True, verbose=False)
         model = cls(
             spec=data.spec.to_dict(),
-            architecture=dict(config["architecture"]),
+            **({} if cls.is_whole else {"architecture": dict(config["architecture"])}),
             optimization=dict(config["optimizer"]),
             **({"stateful": True} if data.stateful else {}),
             **(config["model"].get("init_args") or {}),
@@ -243,7 +250,15 @@ def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedMo
 def check_task(
     config: Mapping[str, Any], cls: type[OptimizedModule], data: SplitDataModule
 ) -> None:
-    """Refuses a task that other data are for, and a metric that the task does not have."""
+    """Refuses a task without an architecture, or for other data, or without the metric."""
+    if cls.is_whole and config.get("architecture"):
+        raise UserError(
+            f"architecture: {cls.__name__} is a network of its own; leave architecture out."
+        )
+    if not cls.is_whole and not config.get("architecture"):
+        raise UserError(
+            f"architecture: {cls.__name__} needs one; write --architecture LSTM, for example."
+        )
     if not isinstance(data.spec, cls.specification):
         raise UserError(
             f"model.class_path: {cls.__name__} cannot learn from {type(data).__name__}; choose "

@@ -15,6 +15,7 @@ from pipelines.experiment import (
     build_model,
     config_hash,
     experiment_name,
+    network_class,
     plain,
     task_class,
     user_errors,
@@ -53,7 +54,7 @@ def parser() -> ArgumentParser:
 
 def architecture_name(config: Mapping[str, Any]) -> str:
     """Returns the name of a configuration's architecture: its class, such as ``LSTM``."""
-    return str(config["architecture"]["class_path"]).rpartition(".")[2]
+    return network_class(config).rpartition(".")[2]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
-from pipelines.experiment import build_data, explained, task_class
+from pipelines.experiment import build_data, explained, network_class, task_class
 from pipelines.outcome import evaluation_file
 from pipelines.saved import MODEL_ARTIFACT
 from pipelines.task import evaluate_tests, find_task
@@ -103,8 +103,8 @@ def fit_baseline(
 def load_trial(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> Any:
     """Loads the model that a trial made, also with an architecture from a package of the user's."""
     trusted = {"lightning_modules"}
-    if "architecture" in config:
-        trusted.add(config["architecture"]["class_path"].split(".")[0])
+    if "model" in config:
+        trusted.add(network_class(config).split(".")[0])
     with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
         return load_model(tracking.download(store, run_id, MODEL_ARTIFACT, Path(folder)), trusted)
 
