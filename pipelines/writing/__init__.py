@@ -1,0 +1,1 @@
+"""From sampled pen strokes to a judged, laid out and drawn page."""

@@ -1,0 +1,145 @@
+"""From a text to a page of handwriting: lines, styles, and second attempts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_modules.errors import UserError
+from data_modules.handwriting.ink import Ink, from_offsets
+from pipelines.writing.page import Align, Page, lay_out, wrap
+from pipelines.writing.window_path import Verdict, judge
+
+if TYPE_CHECKING:
+    from lightning_modules.handwriting_sampling import Sample
+    from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
+
+#: How much of the first line shows the others whose hand it is.
+_STYLE_CHARACTERS = 16
+
+
+@dataclass(frozen=True)
+class Written:
+    """A written text.
+
+    Attributes:
+        page: The lines in their places.
+        samples: The lines that are not empty, as they were sampled.
+        verdicts: What was found wrong with each sample.
+        attempts: How often each was written.
+    """
+
+    page: Page
+    samples: "list[Sample]"
+    verdicts: list[Verdict]
+    attempts: list[int]
+
+    @property
+    def given_up(self) -> list[int]:
+        """Which samples are still faulty."""
+        return [row for row, verdict in enumerate(self.verdicts) if not verdict.ok]
+
+
+def write_text(
+    model: "HandwritingSynthesizer",
+    text: str,
+    width: int = 40,
+    legibility: float = 0.5,
+    seed: int = 0,
+    retries: int = 3,
+    style: Ink | None = None,
+    align: Align = "left",
+) -> Written:
+    """Writes a text of any number of lines in one hand.
+
+    All lines are sampled as one batch; without a style the first comes before the others, and shows
+    them the hand. Lines that the window's path finds faulty are written again with other seeds, and
+    the least faulty attempt of each is kept.
+
+    Args:
+        model: A synthesiser.
+        text: Its line breaks are kept.
+        width: Most characters in a line.
+        legibility: 0 writes as the training data do, more writes more cleanly.
+        seed: Decides everything that chance decides.
+        retries: How often a faulty line is written again.
+        style: A prepared line (:func:`data_modules.handwriting.preparation.prepare_style`) whose
+            hand to write in.
+        align: Where lines shorter than the longest go.
+
+    Raises:
+        UserError: If there is nothing to write, an option is out of range, or a character unknown.
+    """
+    if width < 1:
+        raise UserError(f"width is {width}: write the most characters of a line, such as 40.")
+    if retries < 0:
+        raise UserError(f"retries is {retries}: write 0 or more.")
+    lines = wrap(text, width)
+    numbers = [row for row, line in enumerate(lines) if line]
+    if not numbers:
+        raise UserError("there is nothing to write: give a text.")
+    texts = [lines[row] for row in numbers]
+    seeds = [int(each) for each in np.random.SeedSequence(seed).generate_state(len(texts))]
+    if style is None and len(texts) > 1:
+        first = _write(model, texts[:1], seeds[:1], legibility, retries, None)
+        others = _write(model, texts[1:], seeds[1:], legibility, retries, sample_style(first[0][0]))
+        written = [*first, *others]
+    else:
+        written = _write(model, texts, seeds, legibility, retries, style)
+    points = {
+        row: from_offsets(line[0].offsets) for row, line in zip(numbers, written, strict=True)
+    }
+    page = lay_out(
+        lines, [points.get(row, np.zeros((0, 3))) for row in range(len(lines))], align=align
+    )
+    samples, verdicts, attempts = (list(each) for each in zip(*written, strict=True))
+    return Written(page, samples, verdicts, attempts)
+
+
+def _write(
+    model: "HandwritingSynthesizer",
+    texts: Sequence[str],
+    seeds: Sequence[int],
+    legibility: float,
+    retries: int,
+    style: Ink | None,
+) -> "list[tuple[Sample, Verdict, int]]":
+    """Returns the best attempt at each line, what is wrong with it, and the attempts made."""
+    best: dict[int, tuple[Sample, Verdict, int]] = {}
+    faulty = list(range(len(texts)))
+    for attempt in range(retries + 1):
+        samples = model.write(
+            [texts[row] for row in faulty],
+            legibility,
+            [seeds[row] + attempt for row in faulty],
+            style,
+        )
+        for row, sample in zip(faulty, samples, strict=True):
+            verdict = judge(
+                sample.window, sample.text, sample.finished, model.spec.points_per_character
+            )
+            fewest = len(best[row][1].problems) if row in best else None
+            if fewest is None or len(verdict.problems) < fewest:
+                best[row] = (sample, verdict, attempt + 1)
+            else:
+                best[row] = (*best[row][:2], attempt + 1)
+        faulty = [row for row in faulty if not best[row][1].ok]
+        if not faulty:
+            break
+    return [best[row] for row in range(len(texts))]
+
+
+def sample_style(sample: "Sample") -> Ink:
+    """Returns the beginning of a written line, whole words of it, as a sample of its hand."""
+    text = sample.text
+    if len(text) > _STYLE_CHARACTERS and " " in text[:_STYLE_CHARACTERS]:
+        text = text[: text.rindex(" ", 0, _STYLE_CHARACTERS)]
+    # The stroke in which the window first rests beyond these characters begins the next word.
+    beyond = sample.window.argmax(axis=1) > len(text) - (len(text) == len(sample.text))
+    lifts = np.flatnonzero(sample.offsets[:, 2])
+    first = int(beyond.argmax()) if beyond.any() else len(sample.offsets)
+    before = lifts[lifts < first]
+    end = int(before[-1]) + 1 if len(before) else len(sample.offsets)
+    points = from_offsets(sample.offsets[:end])
+    return Ink(text if len(before) else sample.text, points, "first line", "first line")
