@@ -132,14 +132,12 @@ def _write(
 
 def sample_style(sample: "Sample") -> Ink:
     """Returns the beginning of a written line, whole words of it, as a sample of its hand."""
-    text = sample.text
+    text, end = sample.text, len(sample.offsets)
     if len(text) > _STYLE_CHARACTERS and " " in text[:_STYLE_CHARACTERS]:
-        text = text[: text.rindex(" ", 0, _STYLE_CHARACTERS)]
-    # The stroke in which the window first rests beyond these characters begins the next word.
-    beyond = sample.window.argmax(axis=1) > len(text) - (len(text) == len(sample.text))
-    lifts = np.flatnonzero(sample.offsets[:, 2])
-    first = int(beyond.argmax()) if beyond.any() else len(sample.offsets)
-    before = lifts[lifts < first]
-    end = int(before[-1]) + 1 if len(before) else len(sample.offsets)
-    points = from_offsets(sample.offsets[:end])
-    return Ink(text if len(before) else sample.text, points, "first line", "first line")
+        start = text[: text.rindex(" ", 0, _STYLE_CHARACTERS)]
+        # The last stroke that is complete before the window looks at the next word.
+        beyond = sample.window.argmax(axis=1) > len(start)
+        lifts = np.flatnonzero(sample.offsets[: beyond.argmax(), 2])
+        if len(lifts):
+            text, end = start, int(lifts[-1]) + 1
+    return Ink(text, from_offsets(sample.offsets[:end]), "first line", "first line")

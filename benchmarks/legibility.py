@@ -1,0 +1,93 @@
+"""How legible written lines are: character error rates of a recogniser that never saw them.
+
+``python -m benchmarks.legibility [--synthesizer DIR] [--recognizer DIR] [--path lines.npz]``
+
+The recogniser reads the true lines of the test part, and lines that the synthesiser wrote of the
+same sentences: once each, the first attempt. A line that did not come to its end counts as wrong in
+every character. Intervals (95 %) are those of a bootstrap of lines.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.contestants import machine
+from data_modules import Handwriting
+from data_modules.handwriting.ink import offsets
+from lightning_modules.handwriting_recognizer import HandwritingRecognizer, edit_distances
+from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
+from lightning_modules.pretrained import FOLDER
+from lightning_modules.saving import load_model
+from pipelines.writing.window_path import judge
+
+REPEATS = 2000
+
+
+def rate(distances: NDArray[np.int64], texts: Sequence[str]) -> tuple[float, float, float]:
+    """Returns the character error rate over all lines, and its interval."""
+    lengths = np.array([len(text) for text in texts])
+    rows = np.random.default_rng(0).integers(0, len(texts), (REPEATS, len(texts)))
+    drawn = distances[rows].sum(1) / lengths[rows].sum(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(distances.sum() / lengths.sum()), float(low), float(high)
+
+
+def shown(name: str, distances: NDArray[np.int64], texts: Sequence[str]) -> str:
+    """Returns a row of the table."""
+    mean, low, high = rate(distances, texts)
+    whole = float((distances == 0).mean())
+    return f"| {name} | {mean:.2%} | {low:.2%}-{high:.2%} | {whole:.0%} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--synthesizer", type=Path, default=FOLDER / "synthesizer")
+    parser.add_argument("--recognizer", type=Path, default=FOLDER / "recognizer")
+    parser.add_argument("--path", help="Ink of which to take the test part; default: the pen.")
+    parser.add_argument("--smooth", type=int, choices=(0, 1), default=1)
+    parser.add_argument("--lines", type=int, default=300)
+    parser.add_argument("--legibility", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    synthesizer, recognizer = load_model(options.synthesizer), load_model(options.recognizer)
+    assert isinstance(synthesizer, HandwritingSynthesizer)
+    assert isinstance(recognizer, HandwritingRecognizer)
+    data = Handwriting(
+        path=options.path, lines=(4000, 300, options.lines), smooth=bool(options.smooth)
+    )
+    data.setup()
+    known = set(synthesizer.spec.alphabet)
+    inks = [ink for ink in data.parts["test"].inks if set(ink.text) <= known][: options.lines]
+    texts = [ink.text for ink in inks]
+    print(machine())
+    print(f"{len(texts)} lines, {sum(map(len, texts))} characters of {data.source}, test part")
+    print("| lines | character error rate | 95 % interval | lines without error |")
+    print("| --- | --- | --- | --- |")
+    read = recognizer.read([offsets(ink.points)[1:] for ink in inks])
+    print(shown("true", edit_distances(read, texts), texts), flush=True)
+    for legibility in options.legibility:
+        seeds = [options.seed * 1_000_003 + row for row in range(len(texts))]
+        samples = synthesizer.write(texts, legibility, seeds)
+        read = recognizer.read([sample.offsets for sample in samples])
+        distances = edit_distances(read, texts)
+        finished = np.array([sample.finished for sample in samples])
+        distances = np.where(finished, distances, [len(text) for text in texts])
+        print(shown(f"written, legibility {legibility:g}", distances, texts), flush=True)
+        pace = synthesizer.spec.points_per_character
+        verdicts = [judge(each.window, each.text, each.finished, pace) for each in samples]
+        sound = np.array([verdict.ok for verdict in verdicts])
+        print(shown("of them without fault in the window's path", distances[sound], [
+            text for text, good in zip(texts, sound, strict=True) if good
+        ]))  # fmt: skip
+        print(f"  ({(~finished).sum()} not finished, {(~sound).sum()} found faulty)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
