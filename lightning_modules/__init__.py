@@ -2,7 +2,14 @@
 
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.handwriting_predictor import HandwritingPredictor
+from lightning_modules.handwriting_recognizer import HandwritingRecognizer
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.sequence_classifier import SequenceClassifier
 
-__all__ = ["Forecaster", "HandwritingPredictor", "HandwritingSynthesizer", "SequenceClassifier"]
+__all__ = [
+    "Forecaster",
+    "HandwritingPredictor",
+    "HandwritingRecognizer",
+    "HandwritingSynthesizer",
+    "SequenceClassifier",
+]

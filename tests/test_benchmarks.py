@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data_modules.series import SeriesBatch
+from lightning_modules.handwriting_network import HandwritingNetwork
 from pipelines.experiment import build_data, build_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 def series(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     return importlib.import_module("benchmarks.series")
+
+
+@pytest.fixture
+def handwriting(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.handwriting")
+
+
+@pytest.fixture
+def legibility(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.legibility")
 
 
 def test_every_architecture_is_in_it(series):
@@ -116,3 +129,25 @@ def test_lemmas_are_measured(monkeypatch, tmp_path, capsys):
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
     lemmas.main([f"--path={path}", "--rounds=1"])
     assert "nlp.pipe" in capsys.readouterr().out
+
+
+def test_the_stepwise_handwriting_network_is_ours(handwriting):
+    """The speed of the two is compared: they must compute the same, forward and backward."""
+    torch.manual_seed(0)
+    network = HandwritingNetwork(5, hidden_size=6, window_components=3, pace=0.3)
+    x, text = torch.randn(9, 2, 3), torch.tensor([[1, 2, 3, 4], [5, 1, 0, 0]])
+    stepwise = handwriting.Stepwise(network)
+    outputs = network(x, text)[0], stepwise(x, text)
+    torch.testing.assert_close(*outputs)
+    ours, theirs = (
+        torch.autograd.grad(output.square().sum(), network.first.weight_window)[0]
+        for output in outputs
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_character_error_rates_count_characters_not_lines(legibility):
+    distances, texts = np.array([0, 2, 1]), ["a" * 10, "b" * 4, "c" * 6]
+    mean, low, high = legibility.rate(distances, texts)
+    assert mean == pytest.approx(3 / 20)
+    assert 0 <= low < mean < high <= 0.5

@@ -60,10 +60,11 @@ def replace_unknown(text: str, alphabet: Sequence[str]) -> tuple[str, dict[str, 
     for character in dict.fromkeys(text):
         if character in known:
             continue
-        plain = _PLAIN.get(character, character)
+        plain = " " if character.isspace() else _PLAIN.get(character, character)
         bare = "".join(c for c in unicodedata.normalize("NFKD", plain) if c.isprintable())
         stripped = "".join(c for c in bare if not unicodedata.combining(c))
-        choices = (plain, bare, stripped, stripped.swapcase(), " " if character.isspace() else "")
+        choices = (plain, bare, stripped, stripped.swapcase())
         replaced[character] = next((each for each in choices if set(each) <= known), "")
     written = "".join(replaced.get(character, character) for character in text)
-    return " ".join(written.split(" ")), replaced
+    # What was left out may have stood between two spaces.
+    return " ".join(written.split()), replaced

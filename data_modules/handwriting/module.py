@@ -98,7 +98,11 @@ class Handwriting(SplitDataModule):
             ("batch_size", batch_size > 0, "above 0"),
             ("batch_points", batch_points is None or batch_points > 0, "above 0, or null"),
             ("evaluation_batch_size", evaluation_batch_size > 0, "above 0"),
-            ("alphabet", alphabet is None or len(alphabet) > 0, "the characters, or null"),
+            (
+                "alphabet",
+                alphabet is None or 0 < len(alphabet) == len(set(alphabet)),
+                "the characters, each once, or null",
+            ),
         ):
             if not valid:
                 raise ValueError(
@@ -171,9 +175,10 @@ class Handwriting(SplitDataModule):
         names = ("train", "validation", "test")
         if self.path is None:
             pools = {"train": self.writers} if self.writers != "synthesis" else {}
+            least, most = self.characters
             return {
                 part: write_lines(
-                    count, pools.get(part, part), self.data_seed, characters=tuple(self.characters)
+                    count, pools.get(part, part), self.data_seed, characters=(least, most)
                 )
                 for part, count in zip(names, self.lines, strict=True)
             }
@@ -308,8 +313,8 @@ def split_forms(
             "validation and test: give them three or more different values of 'form'."
         )
     order = sorted(forms, key=lambda form: hashlib.sha256(f"{seed} {form}".encode()).digest())
-    validation = max(1, round(len(order) * shares[1]))
-    test = max(1, round(len(order) * shares[2]))
+    validation = min(max(1, round(len(order) * shares[1])), len(order) - 2)
+    test = min(max(1, round(len(order) * shares[2])), len(order) - validation - 1)
     train = len(order) - validation - test
     return set(order[:train]), set(order[train : train + validation]), set(order[-test:])
 
@@ -325,5 +330,5 @@ def split_digest(parts: Mapping[str, Sequence[Ink]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _unchanged(batch: StrokeBatch) -> StrokeBatch:
+def _unchanged(batch: Any) -> StrokeBatch:
     return batch

@@ -62,12 +62,16 @@ def normalise(steps: NDArray[np.float32], spec: HandwritingSpec) -> NDArray[np.f
     The first one, from nowhere to the first point, stays zero: it is no offset at all.
     """
     result = steps.copy()
-    result[1:, :2] = (steps[1:, :2] - np.float32(spec.mean)) / np.float32(spec.deviation)
+    result[1:, :2] = (steps[1:, :2] - np.array(spec.mean, np.float32)) / np.array(
+        spec.deviation, np.float32
+    )
     return result
 
 
 def denormalise(steps: NDArray[np.float32], spec: HandwritingSpec) -> NDArray[np.float32]:
     """Returns offsets (N, 3) in body heights again; all of them, so leave out a first zero."""
     result = steps.copy()
-    result[:, :2] = steps[:, :2] * np.float32(spec.deviation) + np.float32(spec.mean)
+    result[:, :2] = steps[:, :2] * np.array(spec.deviation, np.float32) + np.array(
+        spec.mean, np.float32
+    )
     return result

@@ -90,7 +90,7 @@ def prepare(
     whole: list[Ink] = []
     for ink, each in zip(kept, scaled, strict=True):
         if _jumps(each):
-            dropped["the pen jumps"] += 1
+            dropped["jumps of the pen"] += 1
         else:
             whole.append(replace(ink, points=each.astype(np.float32)))
     return whole, scale, dict(dropped)
@@ -116,10 +116,12 @@ def _fault(ink: Ink, options: Preparation) -> str | None:
         return f"more than {options.max_characters} characters"
     if len(ink.points) > options.max_points:
         return f"more than {options.max_points} points"
-    if len(ink.points) < 2 * len(ink.text.replace(" ", "")) or not np.ptp(ink.points[:, 1]) > 0:
+    if len(ink.points) < 2 * len(ink.text.replace(" ", "")):
         return "fewer than two points a letter"
     if not np.isfinite(ink.points).all():
         return "coordinates that are no numbers"
+    if not np.ptp(ink.points[:, 1]) > 0:
+        return "no height at all"
     return None
 
 

@@ -48,7 +48,11 @@ class HandwritingSpec:
             raise ValueError("an alphabet names each character once")
         if len(self.character_counts) != len(self.alphabet):
             raise ValueError("character_counts must hold one number for each character")
-        if len(self.mean) != 2 or len(self.deviation) != 2 or not min(self.deviation) > 0:
+        if (
+            len(self.mean) != 2
+            or len(self.deviation) != 2
+            or not all(d > 0 for d in self.deviation)
+        ):
             raise ValueError("mean and deviation are two numbers each, deviations above 0")
         if not self.points_per_character > 0:
             raise ValueError("points_per_character must be above 0")
@@ -86,4 +90,4 @@ class StrokeBatch(NamedTuple):
     lengths: Tensor
     text: Tensor
     text_lengths: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.text_batches import TextBatches, TextPart
+from data_modules.length_batches import LengthBatches
+from data_modules.text_batches import TextPart
 
 LENGTHS = np.random.default_rng(0).integers(0, 16, 12_345).astype(np.int32)
 
 
 def batches(seed=0, shuffle=True, bucketing=True, size=120, lengths=LENGTHS):
     torch.manual_seed(seed)
-    return [batch.tolist() for batch in TextBatches(lengths, size, shuffle, bucketing)]
+    return [batch.tolist() for batch in LengthBatches(lengths, size, shuffle, bucketing)]
 
 
 @pytest.mark.parametrize("bucketing", [True, False])
@@ -24,7 +25,7 @@ def test_every_text_comes_once(shuffle, bucketing, count):
     assert sorted(map(len, found), reverse=True) == [120] * (count // 120) + (
         [count % 120] if count % 120 else []
     )
-    assert len(found) == len(TextBatches(LENGTHS[:count], 120, shuffle, bucketing))
+    assert len(found) == len(LengthBatches(LENGTHS[:count], 120, shuffle, bucketing))
     if not shuffle:
         assert rows == list(range(count))
 
@@ -34,7 +35,7 @@ def test_the_seed_decides_and_epochs_differ(bucketing):
     assert batches(1, bucketing=bucketing) == batches(1, bucketing=bucketing)
     assert batches(1, bucketing=bucketing) != batches(2, bucketing=bucketing)
     torch.manual_seed(1)
-    sampler = TextBatches(LENGTHS, 120, True, bucketing)
+    sampler = LengthBatches(LENGTHS, 120, True, bucketing)
     first, second = ([frozenset(batch.tolist()) for batch in sampler] for _ in range(2))
     assert not set(first) & set(second), "not only in another order"
 
@@ -70,3 +71,47 @@ def test_a_batch_is_as_long_as_its_longest_text():
     assert one.tokens.tolist() == [5, 6, 7, 8] and one.labels.item() == 1 and len(part) == 4
     batch.tokens.zero_()
     assert tokens[3].tolist() == [2, 4, 0, 0], "batches are copies"
+
+
+# A budget of steps ----------------------------------------------------------------------------
+
+STEPS = np.random.default_rng(1).integers(20, 900, 3000)
+
+
+def packed(lengths, budget, shuffle=True, seed=0):
+    torch.manual_seed(seed)
+    sampler = LengthBatches(lengths, 1, shuffle, bucketing=True, budget=budget)
+    return sampler, [batch.tolist() for batch in sampler]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("budget", [1, 500, 5000, 10**7])
+def test_a_budget_is_kept_but_for_single_long_rows(shuffle, budget):
+    for count in (0, 1, 2, 3000):
+        sampler, found = packed(STEPS[:count], budget, shuffle)
+        assert sorted(row for batch in found for row in batch) == list(range(count))
+        assert len(sampler) == len(found) and all(found)
+        for batch in found:
+            assert len(batch) == 1 or STEPS[batch].max() * len(batch) <= budget
+        if not shuffle:
+            assert [row for batch in found for row in batch] == list(range(count))
+
+
+def test_a_budget_is_used():
+    _, found = packed(STEPS, 20_000)
+    spent = sum(STEPS[batch].max() * len(batch) for batch in found)
+    assert spent / (20_000 * len(found)) > 0.85
+    assert spent / STEPS.sum() < 1.15, "little padding"
+    sizes = [len(batch) for batch in found]
+    assert max(sizes) > 10 * min(sizes), "batches of short rows hold more of them"
+
+
+def test_with_a_budget_every_epoch_has_as_many_batches_and_others():
+    sampler, first = packed(STEPS, 5000, seed=3)
+    epochs = [first, *([batch.tolist() for batch in sampler] for _ in range(5))]
+    assert {len(epoch) for epoch in epochs} == {len(sampler)}
+    groups = [{frozenset(batch) for batch in epoch if len(batch) > 1} for epoch in epochs]
+    assert len(groups[0] & groups[1]) < 0.1 * len(groups[0]), "not only in another order"
+    assert packed(STEPS, 5000, seed=3)[1] == first
+    longest = [STEPS[batch].max() for batch in first]
+    assert abs(np.corrcoef(longest[1:], longest[:-1])[0, 1]) < 0.3, "short ones do not come first"
