@@ -16,7 +16,7 @@ from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures.base import valid_steps
 from lightning_modules.mixture_density import Mixture, MixtureDensity
 from lightning_modules.optimization import OptimizedModule
-from lightning_modules.weight_noise import AdaptiveWeightNoise, WeightNoise, make_weight_noise
+from lightning_modules.weight_noise import AdaptiveWeightNoise, WeightNoise
 
 
 class HandwritingModel(OptimizedModule):

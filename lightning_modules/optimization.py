@@ -221,6 +221,8 @@ class OptimizedModule(L.LightningModule):
         Raises:
             FloatingPointError: If the loss is no longer finite; it never recovers from that.
         """
+        if not self._counts:  # the epoch was stopped after its last step, and ends only now
+            return
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         if not torch.isfinite(means["train_loss"]):
             raise FloatingPointError(

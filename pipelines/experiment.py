@@ -19,6 +19,7 @@ from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.optimization import Optimization, OptimizedModule
+from pipelines.staged_training import Stage
 
 #: Arguments that the experiment fills in, so that no one can contradict it.
 FILLED_IN_MODEL = {"spec", "architecture", "optimization", "stateful"}
@@ -80,6 +81,26 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         type=int | None,
         default=None,
         help="Stop after this many epochs without a better validation metric; null never stops.",
+    )
+    parser.add_argument(
+        "--stages",
+        type=list[Stage] | None,
+        default=None,
+        help="Stages of the training, each with learning_rate, patience (optimiser steps without a "
+        "better validation) and, if it is to change, batch_size.",
+    )
+    parser.add_argument(
+        "--average_decay",
+        type=float | None,
+        default=None,
+        help="Validate and keep an exponential moving average of the weights with this decay, such "
+        "as 0.999; null for the weights themselves.",
+    )
+    parser.add_argument(
+        "--first_checkpoint_step",
+        type=int,
+        default=0,
+        help="Validations before this many optimiser steps choose no model.",
     )
     parser.add_argument(
         "--warm_start",

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,6 +22,8 @@ from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from lightning_modules.optimization import OptimizedModule
 from pipelines.experiment import build_model, explained
+from pipelines.resuming import CheckpointFolder, LastCheckpoint, WholeFiles
+from pipelines.staged_training import Averaging, BestCheckpoint, Stage, StagedTraining
 
 
 @dataclass
@@ -30,7 +33,7 @@ class Fitted:
     Attributes:
         model: On the CPU, in eval mode.
         metrics: The validation metrics of its best epoch, as ``best_validation_...``.
-        curves: ``step``, ``seconds`` of training and ``validation`` metric after each epoch.
+        curves: ``step``, ``seconds`` of training and ``validation`` metric at each validation.
         optimizer_steps: Steps taken.
     """
 
@@ -71,17 +74,30 @@ class NoProfiler(PassThroughProfiler):
 
 
 class Curves(Callback):
-    """Keeps the metric of each validation, with the seconds spent training until then."""
+    """Keeps the metric of each validation, with the seconds spent training until then.
 
-    def __init__(self, monitor: str) -> None:
+    Args:
+        monitor: The metric (lower is better).
+        first_step: Validations before this many optimiser steps are not among the best.
+    """
+
+    def __init__(self, monitor: str, first_step: int = 0) -> None:
         self.monitor = monitor
+        self.first_step = first_step
         self.seconds = 0.0
         self._started = 0.0
+        self._lowest = math.inf
         self.curves: dict[str, list[float]] = {"step": [], "seconds": [], "validation": []}
         self.best: dict[str, float] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock; a training that goes on logs the curve so far in its new run."""
+        if trainer.logger is not None:
+            for step, validation in zip(
+                self.curves["step"], self.curves["validation"], strict=True
+            ):
+                # The logger counts steps from 0.
+                trainer.logger.log_metrics({self.monitor: validation}, int(step) - 1)
         self._started = time.perf_counter()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -93,7 +109,8 @@ class Curves(Callback):
         self.curves["step"].append(float(trainer.global_step))
         self.curves["seconds"].append(self.seconds)
         validation = float(trainer.callback_metrics[self.monitor])
-        if validation < min(self.curves["validation"], default=math.inf):
+        if trainer.global_step >= self.first_step and validation < self._lowest:
+            self._lowest = validation
             self.best = {
                 f"best_{name}": float(value)
                 for name, value in trainer.callback_metrics.items()
@@ -102,6 +119,107 @@ class Curves(Callback):
         # Not a number is not the least one, whatever comes later.
         self.curves["validation"].append(math.inf if math.isnan(validation) else validation)
         self._started = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the curves and the best metrics so far."""
+        return {
+            "curves": self.curves,
+            "best": self.best,
+            "lowest": self._lowest,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the curves of a training that was stopped."""
+        self.curves, self.best = state_dict["curves"], state_dict["best"]
+        self._lowest, self.seconds = state_dict["lowest"], state_dict["seconds"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What leads a training beside its optimiser; the callbacks of a configuration.
+
+    Attributes:
+        curves: Keeps the metric.
+        best: Keeps the best weights.
+        callbacks: All, these two included.
+        staged: Whether there are stages.
+    """
+
+    curves: Curves
+    best: BestCheckpoint
+    callbacks: list[Callback]
+    staged: bool
+
+
+def make_recipe(
+    config: Mapping[str, Any], data: SplitDataModule, monitor: str, folder: Path
+) -> Recipe:
+    """Builds the callbacks that a configuration asks for.
+
+    Args:
+        config: A resolved configuration: ``stages`` (:class:`Stage`), ``average_decay``,
+            ``first_checkpoint_step`` and ``early_stopping_patience`` matter.
+        data: Its data.
+        monitor: The metric that chooses.
+        folder: Receives the best weights.
+
+    Raises:
+        UserError: If options contradict one another, or are out of their range.
+    """
+    decay = config.get("average_decay")
+    first_step = config.get("first_checkpoint_step") or 0
+    averaging = None if decay is None else Averaging(decay)
+    best = BestCheckpoint(folder, monitor, first_step, averaged=averaging is not None)
+    curves = Curves(monitor, first_step)
+    callbacks: list[Callback] = [curves, best]
+    if averaging is not None:
+        callbacks.append(averaging)
+    patience = config["early_stopping_patience"]
+    with explained():
+        stages = [Stage(**stage) for stage in config.get("stages") or []]
+    if stages:
+        if config["optimizer"].get("schedule", "one_cycle") != "constant":
+            raise UserError(
+                "stages: each has a learning rate of its own; set optimizer.schedule: constant."
+            )
+        if patience is not None:
+            raise UserError(
+                "early_stopping_patience: stages have a patience of their own; leave it out."
+            )
+        callbacks.append(StagedTraining(stages, data, best, averaging))
+    elif patience is not None:
+        callbacks.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=False))
+    return Recipe(curves, best, callbacks, staged=bool(stages))
+
+
+def check_threads(config: Mapping[str, Any]) -> None:
+    """Refuses a training without a thread."""
+    if config["num_threads"] < 1:
+        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
+
+
+def checkpoint_folder(config: Mapping[str, Any], data: SplitDataModule) -> CheckpointFolder | None:
+    """Returns the folder from which a training goes on, if the configuration names one.
+
+    Raises:
+        UserError: If it belongs to another training, or cannot be written.
+    """
+    given = config.get("checkpoints")
+    return CheckpointFolder(Path(given), config, data) if given else None
+
+
+def check_fit(config: Mapping[str, Any], data: SplitDataModule) -> None:
+    """Tells, before anything is tracked or takes time, whether :func:`fit` could begin.
+
+    Raises:
+        UserError: If options contradict one another.
+    """
+    check_threads(config)
+    model = build_model(config, data)
+    build_trainer(config, logger=False)
+    make_recipe(config, data, model.monitor, Path())
+    checkpoint_folder(config, data)
 
 
 def fit(
@@ -115,7 +233,9 @@ def fit(
     """Trains one model: fits, goes back to the best epoch on validation, calibrates, saves.
 
     Args:
-        config: A resolved configuration (:func:`plain`).
+        config: A resolved configuration (:func:`plain`). With ``checkpoints``, a folder, training
+            goes on from what is there (:class:`CheckpointFolder`), and a finished one is not
+            repeated.
         data: Its data module, set up.
         directory: Receives ``model.ckpt``, which loads alone with ``weights_only=True``.
         logger: Receives metrics after each epoch.
@@ -129,32 +249,43 @@ def fit(
         UserError: If options contradict one another.
         FloatingPointError: If training diverges, or no epoch gives finite predictions.
     """
-    if config["num_threads"] < 1:
-        raise UserError(f"num_threads is {config['num_threads']}: write 1 or more.")
+    check_threads(config)
     torch.set_num_threads(config["num_threads"])
     model = build_model(config, data)
-    best = ModelCheckpoint(
-        dirpath=directory, filename="best", monitor=model.monitor, save_weights_only=True
-    )
-    curves = Curves(model.monitor)
-    hooks: list[Callback] = [curves, best, *callbacks]
-    if config["early_stopping_patience"] is not None:
-        hooks.append(EarlyStopping(model.monitor, patience=config["early_stopping_patience"]))
+    resumable = checkpoint_folder(config, data)
+    if resumable and (outcome := resumable.outcome()):
+        model.load_state_dict(torch.load(resumable.model, weights_only=True)["state_dict"])
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(resumable.model, directory / "model.ckpt")
+        return Fitted(model.eval(), **outcome)
+    recipe = make_recipe(config, data, model.monitor, resumable.folder if resumable else directory)
+    curves, best = recipe.curves, recipe.best
+    hooks = [*recipe.callbacks, *callbacks]
+    if resumable:
+        hooks.append(LastCheckpoint(resumable.last))
     trainer = build_trainer(
         config,
         logger=logger or False,
         callbacks=hooks,
         default_root_dir=directory,
         enable_progress_bar=progress_bar,
+        # The stages' batch sizes come with it.
+        reload_dataloaders_every_n_epochs=int(recipe.staged),
     )
+    trainer.strategy.checkpoint_io = WholeFiles()
+    last = resumable.last if resumable and resumable.last.exists() else None
     with warnings.catch_warnings():
-        # None is news to the user: series lie in memory, Lightning calls an older torch, and
-        # metrics are logged after each epoch.
+        # None is news to the user: series lie in memory, Lightning calls an older torch, metrics
+        # are logged after each epoch, noisy copies of weights lie apart, and a folder of
+        # checkpoints has some in it, from anywhere in an epoch.
         warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
         warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
         try:
-            trainer.fit(model, datamodule=data)
+            trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         except MisconfigurationException as error:  # options that do not go together
             raise UserError(f"trainer: {error}") from error
     if not curves.curves["validation"]:
@@ -168,18 +299,22 @@ def fit(
             "without bound. Use a lower optimizer.learning_rate (now "
             f"{config['optimizer']['learning_rate']})."
         )
-    state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    model.load_state_dict(state)
+    model.load_state_dict(best.weights())
     model.to("cpu").eval()
     model.calibrate(data.loader("calibration"))
     trainer.save_checkpoint(directory / "model.ckpt", weights_only=True)
-    Path(best.best_model_path).unlink()
-    return Fitted(
+    fitted = Fitted(
         model=model,
         metrics=curves.best,
         curves=curves.curves,
         optimizer_steps=trainer.global_step,
     )
+    if resumable:
+        trainer.save_checkpoint(resumable.model, weights_only=True)
+        resumable.finish({name: value for name, value in vars(fitted).items() if name != "model"})
+    else:
+        Path(best.best_model_path).unlink()
+    return fitted
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -12,7 +12,6 @@ from jsonargparse import ArgumentParser
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
-    build_model,
     config_hash,
     experiment_name,
     network_class,
@@ -20,7 +19,7 @@ from pipelines.experiment import (
     task_class,
     user_errors,
 )
-from pipelines.fitting import Fitted, build_trainer, count_parameters, fit
+from pipelines.fitting import Fitted, check_fit, count_parameters, fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +41,13 @@ def parser() -> ArgumentParser:
     add_experiment_arguments(train_parser)
     train_parser.add_argument(
         "--name", type=str | None, default=None, help="Run name; default: architecture and seed."
+    )
+    train_parser.add_argument(
+        "--checkpoints",
+        type=str | None,
+        default=None,
+        help="Folder that keeps where the training is after each validation: the same command goes "
+        "on from there; one that is finished is not trained again.",
     )
     train_parser.add_argument(
         "--trace_every_n_steps",
@@ -202,8 +208,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     for line in data.advice():
         print(f"note: {line}", file=sys.stderr)
     # What cannot be built leaves no run behind.
-    build_model(config, data)
-    build_trainer(config, logger=False)
+    check_fit(config, data)
 
     from pipelines import tracking
     from pipelines.outcome import write_tables
