@@ -91,7 +91,9 @@ def read_style(given: str, model: "HandwritingSynthesizer") -> "Ink":
     chosen = [ink for ink in inks if not key or ink.key == key]
     if not chosen:
         raise UserError(f"--style: {name} has no line {key!r}; its first is {inks[0].key!r}.")
-    style = prepare_style(chosen[0], Preparation(**model.spec.preparation))
+    style = prepare_style(
+        chosen[0], Preparation(**model.spec.preparation), model.spec.points_per_character
+    )
     encode(style.text, model.spec.alphabet)
     return style
 

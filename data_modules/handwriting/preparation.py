@@ -96,16 +96,40 @@ def prepare(
     return whole, scale, dict(dropped)
 
 
-def prepare_style(ink: Ink, options: Preparation) -> Ink:
+def prepare_style(ink: Ink, options: Preparation, points_per_character: float) -> Ink:
     """Prepares a single line, in any unit, as a sample of a style.
+
+    Args:
+        ink: The line.
+        options: How the model's training lines were prepared.
+        points_per_character: Of those: the line gets as many, since a pen that is looked at more
+            or less often seems to move otherwise.
 
     Raises:
         UserError: If it is no line that could be learned from; says why.
     """
-    lines, _, dropped = prepare([ink], options)
+    pace = len(ink.points) / max(1, len(ink.text)) / points_per_character
+    lines, _, dropped = prepare([replace(ink, points=resample(ink.points, pace))], options)
     if not lines:
         raise UserError(f"{ink.key} is no sample of a style: {', '.join(dropped)}.")
     return lines[0]
+
+
+def resample(points: NDArray[np.float32], pace: float) -> NDArray[np.float32]:
+    """Returns a line (N, 3) as if the pen had been looked at ``pace`` times less often.
+
+    Each stroke keeps its ends; a stroke of one point stays one.
+    """
+    parts = []
+    for stroke in np.split(points, np.flatnonzero(points[:-1, 2]) + 1):
+        count = len(stroke) if len(stroke) == 1 else max(2, round(len(stroke) / pace))
+        places = np.linspace(0, len(stroke) - 1, count)
+        part = np.zeros((count, 3), np.float32)
+        for axis in (0, 1):
+            part[:, axis] = np.interp(places, np.arange(len(stroke)), stroke[:, axis])
+        part[-1, 2] = 1
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 def _fault(ink: Ink, options: Preparation) -> str | None:

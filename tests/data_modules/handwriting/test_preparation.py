@@ -12,6 +12,7 @@ from data_modules.handwriting.preparation import (
     deskew,
     prepare,
     prepare_style,
+    resample,
     smooth,
 )
 
@@ -232,11 +233,33 @@ def test_raw_lines_are_not_changed():
 
 
 def test_a_style_is_prepared_by_its_own_size():
-    found = prepare_style(ink(points=line(turned(wave() * 70, 5))), Preparation())
+    style = ink(points=line(turned(wave() * 70, 5)))
+    pace = 400 / len(style.text)
+    found = prepare_style(style, Preparation(), pace)
+    assert len(found.points) == 400
     assert body_height(found.points) == pytest.approx(1, rel=0.02)
     np.testing.assert_array_equal(found.points[0, :2], [0, 0])
     with pytest.raises(UserError, match="mine is no sample of a style: more than 9 points"):
-        prepare_style(ink(key="mine"), Preparation(max_points=9))
+        prepare_style(ink(key="mine"), Preparation(max_points=9), pace)
+
+
+def test_a_style_gets_as_many_points_as_the_training_lines():
+    """So that a tablet that looks at the pen more often is read as the same movement."""
+    often, seldom = (ink(points=line(wave(points=count) * 9)) for count in (1600, 400))
+    pace = 200 / len(often.text)
+    dense, sparse = (prepare_style(each, PLAIN, pace).points for each in (often, seldom))
+    assert len(dense) == len(sparse) == 200
+    np.testing.assert_allclose(dense[:, :2], sparse[:, :2], atol=0.1)
+
+
+def test_resampling_keeps_strokes_and_their_ends():
+    points = line(wave(points=41), lifts=(9, 10, 30))
+    for pace, counts in ((0.5, [20, 1, 40, 20]), (4.0, [2, 1, 5, 2]), (1.0, [10, 1, 20, 10])):
+        found = resample(points, pace)
+        ends = np.flatnonzero(found[:, 2])
+        assert np.diff(ends, prepend=-1).tolist() == counts
+        np.testing.assert_array_equal(found[ends], points[[9, 10, 30, 40]])
+    np.testing.assert_allclose(resample(points, 1.0), points, atol=1e-6)
 
 
 @pytest.mark.parametrize(("option", "value"), [("max_points", 1), ("max_characters", 0)])
