@@ -4,7 +4,8 @@
 
 The recogniser reads the true lines of the test part, and lines that the synthesiser wrote of the
 same sentences: once each, the first attempt. A line that did not come to its end counts as wrong in
-every character. Intervals (95 %) are those of a bootstrap of lines.
+every character. Intervals (95 %) are those of a bootstrap of forms (of the pen: of writers), whose
+lines hang together.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contestants import machine
 from data_modules import Handwriting
-from data_modules.handwriting.ink import offsets
+from data_modules.handwriting.ink import Ink, offsets
 from lightning_modules.handwriting_recognizer import HandwritingRecognizer, edit_distances
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.pretrained import FOLDER
@@ -27,18 +28,20 @@ from pipelines.writing.window_path import judge
 REPEATS = 2000
 
 
-def rate(distances: NDArray[np.int64], texts: Sequence[str]) -> tuple[float, float, float]:
+def rate(distances: NDArray[np.int64], inks: Sequence[Ink]) -> tuple[float, float, float]:
     """Returns the character error rate over all lines, and its interval."""
-    lengths = np.array([len(text) for text in texts])
-    rows = np.random.default_rng(0).integers(0, len(texts), (REPEATS, len(texts)))
-    drawn = distances[rows].sum(1) / lengths[rows].sum(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(distances.sum() / lengths.sum()), float(low), float(high)
+    _, form = np.unique([ink.form for ink in inks], return_inverse=True)
+    wrong, all_ = (
+        np.bincount(form, weights=each) for each in (distances, [len(ink.text) for ink in inks])
+    )
+    drawn = np.random.default_rng(0).integers(0, len(all_), (REPEATS, len(all_)))
+    low, high = np.percentile(wrong[drawn].sum(1) / all_[drawn].sum(1), [2.5, 97.5])
+    return float(wrong.sum() / all_.sum()), float(low), float(high)
 
 
-def shown(name: str, distances: NDArray[np.int64], texts: Sequence[str]) -> str:
+def shown(name: str, distances: NDArray[np.int64], inks: Sequence[Ink]) -> str:
     """Returns a row of the table."""
-    mean, low, high = rate(distances, texts)
+    mean, low, high = rate(distances, inks)
     whole = float((distances == 0).mean())
     return f"| {name} | {mean:.2%} | {low:.2%}-{high:.2%} | {whole:.0%} |"
 
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| lines | character error rate | 95 % interval | lines without error |")
     print("| --- | --- | --- | --- |")
     read = recognizer.read([offsets(ink.points)[1:] for ink in inks])
-    print(shown("true", edit_distances(read, texts), texts), flush=True)
+    print(shown("true", edit_distances(read, texts), inks), flush=True)
     for legibility in options.legibility:
         seeds = [options.seed * 1_000_003 + row for row in range(len(texts))]
         samples = synthesizer.write(texts, legibility, seeds)
@@ -79,13 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         distances = edit_distances(read, texts)
         finished = np.array([sample.finished for sample in samples])
         distances = np.where(finished, distances, [len(text) for text in texts])
-        print(shown(f"written, legibility {legibility:g}", distances, texts), flush=True)
+        print(shown(f"written, legibility {legibility:g}", distances, inks), flush=True)
         pace = synthesizer.spec.points_per_character
         verdicts = [judge(each.window, each.text, each.finished, pace) for each in samples]
         sound = np.array([verdict.ok for verdict in verdicts])
-        print(shown("of them without fault in the window's path", distances[sound], [
-            text for text, good in zip(texts, sound, strict=True) if good
-        ]))  # fmt: skip
+        if sound.any():
+            print(shown("of them without fault in the window's path", distances[sound], [
+                ink for ink, good in zip(inks, sound, strict=True) if good
+            ]))  # fmt: skip
         print(f"  ({(~finished).sum()} not finished, {(~sound).sum()} found faulty)", flush=True)
 
 

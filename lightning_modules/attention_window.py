@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lightning_modules.architectures.base import check_size
+from lightning_modules.architectures.cells import backwards
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 class WindowState(NamedTuple):
@@ -80,8 +84,11 @@ class WindowedLSTM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
         self.weight_window = nn.Parameter(torch.empty(3 * components, hidden_size))
         self.bias_window = nn.Parameter(torch.zeros(3, components))
-        for weight in (self.weight_input, self.weight_recurrent, self.weight_window):
+        for weight in (self.weight_input, self.weight_recurrent):
             nn.init.uniform_(weight, -bound, bound)
+        # Before anything is learned, all components stand together and go along at the pace: what
+        # they show is mostly the letter that is being written, from which the rest is learned.
+        nn.init.zeros_(self.weight_window)
         # Gates stand as input, forget, output, cell: those with a sigmoid side by side.
         nn.init.ones_(self.bias[hidden_size : 2 * hidden_size])
         with torch.no_grad():
@@ -223,73 +230,71 @@ class _WindowLoop(torch.autograd.Function):
 
     @staticmethod
     def _back(saved, grad_outputs, grad_cells, grad_windows):  # type: ignore[no-untyped-def]
-        """Does it. `sums` are what the gates' nonlinearities are applied to."""
+        """Does it, step by step on what the cache still holds, not in passes over whole sequences.
+
+        `sums` are what the gates' nonlinearities are applied to.
+        """
         (
             letters, first_cell, weight, weight_window, gates, outputs, cells, tanh_cells, seen,
             moves, positions,
         ) = saved  # fmt: skip
-        steps, batch, size = outputs.shape
+        batch, size = first_cell.shape
         components, characters = positions.shape[2], letters.shape[1]
-        i, f, o, g = gates.split(size, dim=-1)
-        # The factors of the gradient of h[t], or of c[t], on its way to other gradients.
-        hidden_to_o = tanh_cells * o * (1 - o)
-        hidden_to_cell = o * (1 - tanh_cells.square())
-        cells_before = torch.cat([first_cell[None], cells[:-1]])
-        cell_to_if = torch.cat([g * i * (1 - i), cells_before * f * (1 - f)], dim=-1)
-        cell_to_g = i * (1 - g.square())
-        # And those of phi[t, u] on its way to what it is made of: (T, B, 3 K, U).
-        a, b, k = (part.unsqueeze(-1) for part in moves.chunk(3, dim=-1))
         u = torch.arange(1, characters + 1, device=moves.device, dtype=moves.dtype)
-        distance = positions.unsqueeze(-1) - u
-        phi_to_sums = moves.new_empty(steps, batch, 3 * components, characters)
-        to_a, to_b, to_kappa = phi_to_sums.split(components, dim=2)
-        torch.mul(torch.exp(-b * distance.square()), a, out=to_a)
-        torch.mul(to_a, -b * distance, out=to_kappa)
-        torch.mul(to_kappa, distance, out=to_b)
-        to_kappa.mul_(2)
-        del distance
-
-        grad_sums = torch.empty_like(gates)
-        grad_moves = torch.empty_like(moves)
-        grad_hidden, grad_cell = torch.zeros_like(first_cell), torch.zeros_like(first_cell)
-        grad_seen = grad_hidden.new_zeros(batch, weight.shape[1])
-        grad_position = moves.new_zeros(batch, components)
         by_character = letters.transpose(1, 2).contiguous()
-        nothing = [None] * steps
-        if grad_outputs is None:
-            grad_outputs = nothing
-        if grad_cells is None:
-            grad_cells = nothing
-        if grad_windows is None:
-            grad_windows = nothing
-        for t in range(steps - 1, -1, -1):
+        grad_sums = torch.empty_like(gates)
+        same = weight.dtype == grad_sums.dtype
+        low_sums = grad_sums if same else torch.empty_like(grad_sums, dtype=weight.dtype)
+        grad_moves = torch.empty_like(moves)
+        # Of phi[t, u] on its way to a, b and kappa: (B, K, U) each.
+        to_moves = moves.new_empty(batch, 3 * components, characters)
+        to_a, to_b, to_kappa = to_moves.split(components, dim=1)
+        scratch = torch.empty_like(first_cell)
+        grad_cell = torch.zeros_like(first_cell)
+        grad_seen = grad_cell.new_zeros(batch, weight.shape[1])
+        grad_position = moves.new_zeros(batch, components)
+        loop = backwards(
+            gates, grad_sums, low_sums, torch.cat([first_cell[None], cells[:-1]]), tanh_cells,
+            moves, grad_moves, positions,
+            grad_outputs, grad_cells, grad_windows,
+        )  # fmt: skip
+        for (
+            gate, sums, low, cell_before, tanh_c, move, grad_move, kappa, grad_h, grad_c, grad_w,
+        ) in loop:  # fmt: skip
             grad_hidden, grad_window = grad_seen[:, :size], grad_seen[:, size:]
-            if grad_windows[t] is not None:
-                grad_window = grad_window + grad_windows[t]
+            if grad_w is not None:
+                grad_window = grad_window + grad_w
+            a, b, k = move.unsqueeze(2).split(components, dim=1)
+            distance = kappa.unsqueeze(2) - u
+            torch.mul(distance, b, out=to_kappa).neg_()
+            torch.mul(to_kappa, distance, out=to_b)
+            torch.exp(to_b, out=to_a).mul_(a)
+            to_b.mul_(to_a)
+            to_kappa.mul_(to_a).mul_(2)
             grad_phi = torch.bmm(grad_window.unsqueeze(1), by_character)
-            move = grad_moves[t]
-            torch.bmm(phi_to_sums[t], grad_phi.transpose(1, 2), out=move.unsqueeze(2))
-            kappa = move[:, 2 * components :]
-            grad_position = grad_position + kappa
-            torch.mul(grad_position, k[t].squeeze(-1), out=kappa)
-            grad_hidden = torch.addmm(grad_hidden, move, weight_window)
-            if grad_outputs[t] is not None:
-                grad_hidden.add_(grad_outputs[t])
-            if grad_cells[t] is not None:
-                grad_cell.add_(grad_cells[t])
-            sums = grad_sums[t]
-            torch.mul(grad_hidden, hidden_to_o[t], out=sums[:, 2 * size : 3 * size])
-            grad_cell.addcmul_(grad_hidden, hidden_to_cell[t])
-            torch.mul(
-                grad_cell.unsqueeze(1),
-                cell_to_if[t].unflatten(-1, (2, size)),
-                out=sums[:, : 2 * size].unflatten(-1, (2, size)),
-            )
-            torch.mul(grad_cell, cell_to_g[t], out=sums[:, 3 * size :])
-            grad_cell.mul_(f[t])
-            grad_seen = (sums.to(weight.dtype) @ weight).to(grad_cell.dtype)
-        flat = grad_sums.flatten(0, 1)
-        grad_weight = flat.to(weight.dtype).t() @ seen[:-1].flatten(0, 1)
+            torch.bmm(to_moves, grad_phi.transpose(1, 2), out=grad_move.unsqueeze(2))
+            into_kappa = grad_move[:, 2 * components :]
+            grad_position = grad_position + into_kappa
+            torch.mul(grad_position, k.squeeze(2), out=into_kappa)
+            grad_hidden = torch.addmm(grad_hidden, grad_move, weight_window)
+            if grad_h is not None:
+                grad_hidden.add_(grad_h)
+            if grad_c is not None:
+                grad_cell.add_(grad_c)
+            i, f, o, g = gate.split(size, dim=1)
+            into_i, into_f, into_o, into_g = sums.split(size, dim=1)
+            _sigmoid_backward(torch.mul(grad_hidden, tanh_c, out=scratch), o, grad_input=into_o)
+            _tanh_backward(grad_hidden.mul_(o), tanh_c, grad_input=scratch)
+            grad_cell.add_(scratch)
+            _sigmoid_backward(torch.mul(grad_cell, g, out=scratch), i, grad_input=into_i)
+            _sigmoid_backward(torch.mul(grad_cell, cell_before, out=scratch), f, grad_input=into_f)
+            _tanh_backward(torch.mul(grad_cell, i, out=scratch), g, grad_input=into_g)
+            grad_cell.mul_(f)
+            if same:
+                grad_seen = sums @ weight
+            else:
+                grad_seen = (low.copy_(sums) @ weight).to(grad_cell.dtype)
+        grad_weight = low_sums.flatten(0, 1).t() @ seen[:-1].flatten(0, 1)
         moved = grad_moves.flatten(0, 1)
         return (
             grad_sums, None, grad_seen[:, :size], grad_cell, grad_position, grad_seen[:, size:],

@@ -61,8 +61,9 @@ class HandwritingNetwork(nn.Module):
         self.dropout = nn.Dropout(check_probability("model.dropout", dropout))
         self.feature_size = 3 * hidden_size
         for layer in (self.second, self.third):
-            nn.init.ones_(layer.bias_ih_l0.data[hidden_size : 2 * hidden_size])
-            nn.init.zeros_(layer.bias_hh_l0)
+            biases = dict(layer.named_parameters())
+            nn.init.ones_(biases["bias_ih_l0"].data[hidden_size : 2 * hidden_size])
+            nn.init.zeros_(biases["bias_hh_l0"])
 
     def initial_state(self, batch: int) -> NetworkState:
         """Returns the state before the first point."""

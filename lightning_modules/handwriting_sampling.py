@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from data_modules.handwriting.ink import Ink, offsets
+from data_modules.handwriting.ink import Ink, from_offsets, offsets
 from data_modules.handwriting.parts import denormalise, normalise
 from data_modules.handwriting.specification import HandwritingSpec
 from lightning_modules.attention_window import one_hot
@@ -24,6 +24,8 @@ from lightning_modules.mixture_density import MixtureDensity
 _CAP_FACTOR, _CAP_POINTS = 2.5, 30
 #: Steps between two looks at which lines are done; the others then go on without them.
 _CHUNK = 32
+#: What an nn.LSTM layer has.
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,25 @@ class Sample:
         window: (T, U + 1): how much each character was looked at in each step; the last column is
             the place after the last character.
         finished: Whether the window passed the last character before the line grew too long.
+        continues: Whether the first offset leads from the last point of a style; else it leads
+            from where the pen was put down.
     """
 
     text: str
     offsets: NDArray[np.float32]
     window: NDArray[np.float32]
     finished: bool
+    continues: bool = False
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """All points of the line: (T, 3) if it continues a style, else (T + 1, 3)."""
+        if self.continues:
+            return from_offsets(self.offsets)
+        return from_offsets(np.concatenate([np.zeros((1, 3), np.float32), self.offsets]))
 
 
-class StepNetwork(nn.Module):
+class StepNetwork:
     """The network and its head, laid out for one step of many lines.
 
     All that a layer is given lies side by side in one buffer [h1, x, w, h2, h3], so that each layer
@@ -56,13 +68,12 @@ class StepNetwork(nn.Module):
     """
 
     def __init__(self, network: HandwritingNetwork, head: MixtureDensity) -> None:
-        super().__init__()
         first = network.first
         self.size, self.alphabet_size = first.hidden_size, first.alphabet_size
         self.components = first.components
         size, given = self.size, 3 + self.alphabet_size
         recurrent = first.weight_recurrent
-        layers = [
+        layers: list[tuple[Tensor, Tensor]] = [
             (
                 torch.cat([recurrent[:, :size], first.weight_input, recurrent[:, size:]], 1),
                 first.bias,
@@ -73,11 +84,10 @@ class StepNetwork(nn.Module):
             [torch.arange(2 * size), *torch.arange(2 * size, 4 * size).split(size)[::-1]]
         )
         for layer, above in ((network.second, True), (network.third, False)):
-            whole = layer.weight_ih_l0[order]
+            whole, recurrent, *biases = (getattr(layer, f"{name}_l0")[order] for name in _WEIGHTS)
             outside, below = whole[:, :given], whole[:, given:]
             parts = [below, outside] if above else [outside, below]
-            weight = torch.cat([*parts, layer.weight_hh_l0[order]], 1)
-            layers.append((weight, (layer.bias_ih_l0 + layer.bias_hh_l0)[order]))
+            layers.append((torch.cat([*parts, recurrent], 1), biases[0] + biases[1]))
         out = head.linear.weight
         skipped = out.new_zeros(len(out), given)
         layers.append((torch.cat([out[:, :size], skipped, out[:, size:]], 1), head.linear.bias))
@@ -222,7 +232,8 @@ def write_lines(
             windows[row].append(looked[: last[place] + 1, place])
             finished[row] = bool(complete[:, place].any())
         keep = ~(complete.any(0) | capped)
-        passed = over[-1][keep]
+        # A window so narrow that it saw no place at all was not largest beyond the end either.
+        passed = (over[-1] | (position.amin(1) > end + 1))[keep]
         alive, buffer, position, letters = alive[keep], buffer[keep], position[keep], letters[keep]
         cells = [cell[keep] for cell in cells]
         beyond, end, caps = beyond[keep], end[keep], caps[keep]

@@ -84,7 +84,7 @@ class HandwritingSynthesizer(HandwritingModel):
         Raises:
             UserError: If a character is unknown, a text empty, or the legibility below 0.
         """
-        if legibility < 0:
+        if not legibility >= 0:
             raise UserError(f"legibility is {legibility}: write 0 or more, such as 0.5.")
         if not all(texts):
             raise UserError("there is an empty text: give each line one character or more.")
@@ -103,4 +103,7 @@ class HandwritingSynthesizer(HandwritingModel):
             primed,
         )
         self.train(mode)
-        return [Sample(text, *line) for text, line in zip(texts, written, strict=True)]
+        return [
+            Sample(text, *line, continues=style is not None)
+            for text, line in zip(texts, written, strict=True)
+        ]

@@ -93,9 +93,7 @@ class Comparison:
                     )
                 },
                 "data": self.data.fingerprint,
-                "source": source_digest(
-                    [network_class(c) for c in self.candidates.values()]
-                ),
+                "source": source_digest([network_class(c) for c in self.candidates.values()]),
             }
         )
 
@@ -399,9 +397,9 @@ class Comparison:
         if name:
             outcome = register_winner(self.store, parent, name, data=self.data)
             self._say(str(outcome))
+            model = f"models:/{outcome.name}@{outcome.alias}"
             next_step = (
-                f"python -m pipelines.predict --model models:/{outcome.name}@{outcome.alias} "
-                f"{self.task.how_to_predict}"
+                f"python -m pipelines.{self.task.verb} --model {model} {self.task.how_to_predict}"
             )
             purpose = "uses it on data of yours"
         else:

@@ -73,7 +73,9 @@ def tick(value: float) -> str:
 
 
 def readable_log(axes: Axes) -> None:
-    """Labels a log y axis with plain numbers."""
+    """Labels a log y axis with plain numbers; a linear one has them anyway."""
+    if axes.get_yscale() != "log":
+        return
     low, high = axes.get_ylim()
     narrow = high / low < 30
 
@@ -88,4 +90,4 @@ def readable_log(axes: Axes) -> None:
 
 def error_label(protocol: Protocol, part: str = "test") -> str:
     """Returns the label of an axis of errors."""
-    return f"{part} {protocol.shown.words}{protocol.spec.units}"
+    return f"{part} {protocol.shown.words}{protocol.units}"

@@ -293,6 +293,12 @@ def fit(
             "trainer: training ended before its first validation, which chooses the model; give "
             "max_epochs or max_steps at least one epoch, and do not limit validation to nothing."
         )
+    last_step = int(curves.curves["step"][-1])
+    if last_step < curves.first_step:
+        raise UserError(
+            f"first_checkpoint_step is {curves.first_step}, but the last validation came after "
+            f"step {last_step}, and none chose a model: write less, or train longer."
+        )
     if not curves.best:
         raise FloatingPointError(
             f"{model.monitor} was never finite, though the training loss was: predictions grow "

@@ -183,9 +183,10 @@ def _row(
         # The noise floor is known, not estimated: its errors do not vary and need no interval.
         if np.ptp(items) != 0:
             estimate = interval(items, protocol.spec.block_length, protocol.confidence)
-            # An error is never below 0, where few seeds that differ much make t reach further;
-            # the share of errors is never above 1.
-            low, high = max(estimate.low, 0.0), estimate.high
+            # An error that cannot be negative is never below 0, where few seeds that differ much
+            # make t reach further; the share of errors is never above 1.
+            low, high = estimate.low, estimate.high
+            low = low if protocol.shown.signed else max(low, 0.0)
             high = min(high, 1.0) if protocol.shown.complement else high
         elif result.kind != "limit" and protocol.shown.complement:
             low, high = _all_alike(mean, items.shape[1], protocol.confidence)

@@ -8,6 +8,7 @@ on where it was.
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import ArgumentParser
@@ -32,7 +33,7 @@ def parser() -> ArgumentParser:
     )
     for option, kind, default, text in (
         ("--checkpoints", str, "checkpoints", "Folder from which a stopped training goes on."),
-        ("--only", list[str], list(PRETRAINED), "Which of them."),
+        ("--only", list[Literal["synthesizer", "recognizer"]], list(PRETRAINED), "Which of them."),
         ("--to", str, str(FOLDER), "Folder that receives them."),
     ):
         pretrain_parser.add_argument(option, type=kind, default=default, help=text)

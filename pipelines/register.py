@@ -339,11 +339,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         comparison = find_comparison(store, config.comparison, config.experiment)
         outcome = register_winner(store, comparison, config.name, config.replace)
         metric = store.get_run(comparison).data.tags["metric"]
-        how_to_predict = find_task(METRICS[metric].task).how_to_predict
+        task = find_task(METRICS[metric].task)
     print(outcome)
     print(
-        f"Use it: python -m pipelines.predict --model models:/{outcome.name}@{outcome.alias} "
-        f"{how_to_predict}"
+        f"Use it: python -m pipelines.{task.verb} --model models:/{outcome.name}@{outcome.alias} "
+        f"{task.how_to_predict}"
     )
     if outcome.alias == CHAMPION:
         print(f"Serve it: make serve MODEL={outcome.name}")

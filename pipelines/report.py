@@ -26,6 +26,7 @@ from pipelines.formatting import (
     plural,
     ratio,
 )
+from pipelines.plot_scale import PlotScale
 from pipelines.results import METRICS, Protocol
 from pipelines.task import find_task
 
@@ -165,7 +166,7 @@ def _summary(table: pd.DataFrame, protocol: Protocol) -> str:
     baselines = int((table["kind"] == "baseline").sum())
     return (
         f"{plural(networks, 'network')} and {plural(baselines, 'baseline')} "
-        f"{protocol.spec.question}. Metric: {shown.shown_words}{protocol.spec.units}."
+        f"{protocol.spec.question}. Metric: {shown.shown_words}{protocol.units}."
     )
 
 
@@ -207,11 +208,13 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
     columns = _columns(table, protocol)
     confidence = percent(protocol.confidence)
     shown = protocol.shown
-    scale = f"{shown.words}, log scale" if shown.complement else "log scale"
-    heads = ["model", f"test {shown.shown_label}", scale, f"{confidence} interval"]
+    drawn = f"{shown.scale} scale"
+    drawn = f"{shown.words}, {drawn}" if shown.complement else drawn
+    heads = ["model", f"test {shown.shown_label}", drawn, f"{confidence} interval"]
     heads += [heading for _, heading, _ in columns]
     head = "".join(f'<th><button type="button">{escape(text)}</button></th>' for text in heads)
-    place = _log_scale(pd.concat([table[error + end] for end in ("", "_low", "_high")]))
+    ends_and_means = pd.concat([table[error + end] for end in ("", "_low", "_high")])
+    scale = PlotScale(ends_and_means, shown.scale)
     rows = []
     for _, row in table.iterrows():
         mean, low, high = (float(row[error + end]) for end in ("", "_low", "_high"))
@@ -225,7 +228,7 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
         cells = [
             f'<td data-value="{escape(row["model"])}">{name}</td>',
             _cell(read, number(read)),
-            _cell(mean, _dot(mean, low, high, place), "plot"),
+            _cell(mean, _dot(mean, low, high, scale), "plot"),
             _cell(high - low, span),
         ]
         for column, _, write in columns:
@@ -247,28 +250,15 @@ def _cell(value: float, text: str, style: str = "") -> str:
     return f'<td{attribute} data-value="{key}">{text}</td>'
 
 
-def _log_scale(values: pd.Series) -> Any:
-    positive = [value for value in values if 0 < value < math.inf]
-    low, high = (math.log(min(positive)), math.log(max(positive))) if positive else (0.0, 0.0)
-
-    def place(value: float) -> float:
-        if value <= 0:  # an interval that reaches down to 0 leaves the scale on the left
-            return 0.0
-        share = (math.log(value) - low) / (high - low) if high > low else 0.5
-        return 100 * min(max(share, 0.0), 1.0)
-
-    return place
-
-
-def _dot(mean: float, low: float, high: float, place: Any) -> str:
-    """Draws an error as a dot on a log scale, on a line as long as its interval."""
-    if not 0 < mean < math.inf:
+def _dot(mean: float, low: float, high: float, scale: PlotScale) -> str:
+    """Draws an error as a dot on a scale, on a line as long as its interval."""
+    if not scale.holds(mean):
         return ""
     line = ""
-    if 0 <= low < high < math.inf:
-        start, end = place(low), place(high)
+    if scale.least <= low < high < math.inf:
+        start, end = 100 * scale.share(low), 100 * scale.share(high)
         line = f'<i style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
-    return f'<div>{line}<b style="left:{place(mean):.2f}%"></b></div>'
+    return f'<div>{line}<b style="left:{100 * scale.share(mean):.2f}%"></b></div>'
 
 
 def _plain_table(title: str, table: pd.DataFrame) -> str:

@@ -62,6 +62,28 @@ WORDINGS = {
         "mean over the seeds, paired by text. McNemar's test compares the two models that would be "
         "registered, one seed of each, on the texts that only one of them mistakes.",
     ),
+    "handwriting": Wording(
+        item="line",
+        predicts="foresees",
+        step="point",
+        leak="points to come have leaked into what the model sees",
+        limits="What is achievable is a limit: it is",
+        choices="when training stops, the learning rate, and the winner",
+        best_possible="model of the pen",
+        paired="the nats of each line (or its squared error, where that is the metric), mean over "
+        "the seeds, paired by line.",
+    ),
+    "recognition": Wording(
+        item="line",
+        predicts="reads",
+        step="point",
+        leak="test lines have leaked into training",
+        limits="What is achievable is a limit: it is",
+        choices="when training stops, the learning rate, and the winner",
+        best_possible="reader",
+        paired="the misread characters of each line (or its nats, where that is the metric), mean "
+        "over the seeds, paired by line.",
+    ),
 }
 
 
@@ -76,6 +98,9 @@ class Metric:
         has_floor: Whether the data's noise floor is given in it.
         complement: What people call 1 minus it, and would rather read: "accuracy" for the error
             rate; empty where there is no such thing.
+        unit: In which differences of it are told, of an error that may be negative, as that of a
+            density may: it has no ratios, and no place on a log scale. Empty for all others.
+        in_units: Whether it changes with the units of the data.
     """
 
     task: str
@@ -83,6 +108,22 @@ class Metric:
     words: str
     has_floor: bool = False
     complement: str = ""
+    unit: str = ""
+    in_units: bool = True
+
+    @property
+    def signed(self) -> bool:
+        """Whether it may be negative."""
+        return bool(self.unit)
+
+    @property
+    def scale(self) -> Literal["linear", "log"]:
+        """Of the axes that show it."""
+        return "linear" if self.signed else "log"
+
+    def change(self, error: float, base: float) -> float:
+        """Returns how much more an error is than another: in units, or as a share of it."""
+        return error - base if self.signed else error / base - 1
 
     @property
     def shown_label(self) -> str:
@@ -120,6 +161,19 @@ METRICS = {
         "classification", "error rate", "error rate", has_floor=True, complement="accuracy"
     ),
     "cross_entropy": Metric("classification", "cross entropy", "cross entropy"),
+    "nats_per_point": Metric(
+        "handwriting", "nats per point", "nats per point", unit="nats per point"
+    ),
+    "nats_per_sequence": Metric(
+        "handwriting", "nats per line", "nats per line", unit="nats per line"
+    ),
+    "squared_error": Metric("handwriting", "squared error", "squared error of a line"),
+    "character_error_rate": Metric(
+        "recognition", "character error rate", "character error rate", in_units=False
+    ),
+    "nats_per_character": Metric(
+        "recognition", "nats per character", "nats per character", in_units=False
+    ),
 }
 LIMITS = ("oracle",)
 """Baselines that know what no forecaster can know: shown as limits, never chosen."""
@@ -209,6 +263,11 @@ class Protocol:
     def wording(self) -> Wording:
         """How the task is spoken of."""
         return WORDINGS[self.shown.task]
+
+    @property
+    def units(self) -> str:
+        """Words that follow the metric's name: the units of the data, where it has any."""
+        return self.spec.units if self.shown.in_units else ""
 
     @property
     def floor(self) -> list[float] | None:

@@ -51,7 +51,8 @@ def _cost_title(table: pd.DataFrame, protocol: Protocol, resource: str) -> str:
         saving = alternative.savings[resource]
         if saving >= CLEARLY_CHEAPER:
             saves = words[0].format(ratio(saving)) if math.isfinite(saving) else words[1]
-            return wrapped(f"{alternative.model} {saves} {best['model']}; {cost(alternative)}")
+            costs = cost(alternative, protocol.shown)
+            return wrapped(f"{alternative.model} {saves} {best['model']}; {costs}")
     name = {"parameters": "is smaller", "train_seconds": "trains faster"}.get(
         resource, f"{predicts} faster"
     )
@@ -68,11 +69,11 @@ def _cost_panel(
 ) -> None:
     error = f"test_{protocol.metric}"
     rows = table[(table["kind"] != "limit") & np.isfinite(table[error]) & table[resource].notna()]
-    rows = rows[rows[error] > 0]
+    rows = rows[protocol.shown.signed | (rows[error] > 0)]
     confidence = percent(protocol.confidence)
     subtitle = f"Circles: networks. Squares: baselines. Bars: {confidence} intervals of the mean."
     titled(axes, _cost_title(table, protocol, resource), subtitle)
-    axes.set_yscale("log")
+    axes.set_yscale(protocol.shown.scale)
     axes.set_xlabel(label)
     axes.set_ylabel(error_label(protocol))
     if rows.empty:
@@ -83,16 +84,17 @@ def _cost_panel(
     for _, row in rows.iterrows():
         x, y, colour = place(float(row[resource])), float(row[error]), colours[row["model"]]
         low, high = float(row[f"{error}_low"]), float(row[f"{error}_high"])
+        # A log axis has no room for an interval that reaches to 0.
+        low = low if protocol.shown.signed or math.isnan(low) else max(low, y / 10)
         if math.isfinite(low):
-            # A log axis has no room for an interval that reaches to 0.
-            axes.plot([x, x], [max(low, y / 10), high], color=colour, linewidth=1.4, alpha=0.7)
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.4, alpha=0.7)
         marker = "o" if row["kind"] == "network" else "s"
         size = 9 if row["chosen"] else 6
         axes.plot(x, y, marker, color=colour, markersize=size, markeredgecolor="white")
         if row["chosen"]:
             axes.plot(x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor=colour)
         text = f"{row['model']} (chosen)" if row["chosen"] else row["model"]
-        bar = (max(low, y / 10), high) if math.isfinite(low) else (y, y)
+        bar = (low, high) if math.isfinite(low) else (y, y)
         points.append(LabelledPoint(x, y, text, colour, bar, bold=bool(row["chosen"])))
     _limits(axes, table, protocol)
     readable_log(axes)
@@ -123,7 +125,7 @@ def _log_axis_with_zero(axes: Axes, values: NDArray[np.float64]) -> Callable[[fl
 def _limits(axes: Axes, table: pd.DataFrame, protocol: Protocol) -> None:
     """Draws the limits as dashed lines, each with its name at the right, outside of the data."""
     error = f"test_{protocol.metric}"
-    rows = table[(table["kind"] == "limit") & (table[error] > 0)]
+    rows = table[(table["kind"] == "limit") & (protocol.shown.signed | (table[error] > 0))]
     styles = [(0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
     ends = []
     for i, (_, row) in enumerate(rows.iterrows()):

@@ -128,6 +128,11 @@ class StagedTraining(Callback):
         self.data = data
         self.best = best
         self.averaging = averaging
+        sized = [stage for stage in stages if stage.batch_size is not None]
+        if sized and getattr(data, "batch_points", None) is not None:
+            raise UserError(
+                "stages: a batch_size means nothing with data.batch_points; leave one of them out."
+            )
         self._batch_size = self.data.batch_size
         self._number = 0
         self._lowest = float("inf")

@@ -31,6 +31,8 @@ TIMED_ITEMS, TIMED_REPEATS = 256, 5
 TASKS = {
     "forecasting": "pipelines.forecasting_task.ForecastingTask",
     "classification": "pipelines.classification_task.ClassificationTask",
+    "handwriting": "pipelines.handwriting_task.HandwritingTask",
+    "recognition": "pipelines.recognition_task.RecognitionTask",
 }
 
 
@@ -102,12 +104,14 @@ class Task(ABC):
         run_pictures: Names of the pictures that one training run gets.
         item_details: Names of the details of an evaluation that are the items' own, such as their
             labels, and so the same whichever model is judged.
+        verb: The pipeline that uses a model, for the hint at the end.
     """
 
     columns: tuple[Column, ...]
     captions: Mapping[str, str]
     run_pictures: Collection[str]
     item_details: Collection[str] = ()
+    verb: str = "predict"
 
     @property
     @abstractmethod
@@ -216,7 +220,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def how_to_predict(self) -> str:
-        """Options of ``pipelines.predict`` beyond ``--model``, for the hint at the end."""
+        """Options of the pipeline ``verb`` beyond ``--model``, for the hint at the end."""
 
     def trace(self, every_n_steps: int, folder: Path) -> "Callback":
         """Returns a callback that draws how training goes.
@@ -224,7 +228,9 @@ class Task(ABC):
         Raises:
             UserError: If the task has none.
         """
-        raise UserError("trace_every_n_steps: only forecasts are traced; leave it out.")
+        raise UserError(
+            "trace_every_n_steps: only forecasts and handwriting are traced; leave it out."
+        )
 
 
 def median_seconds(use: Callable[[], Any]) -> float:

@@ -1,4 +1,4 @@
-"""The leaderboard in a terminal: as many columns as fit, a dot on a log scale, and the verdict."""
+"""The leaderboard in a terminal: as many columns as fit, a dot on a scale, and the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.formatting import MISSING, count, number, p_value, ratio
+from pipelines.plot_scale import PlotScale
 from pipelines.results import METRICS, Metric
 
 # For terminals that speak no UTF-8.
@@ -126,35 +127,31 @@ def _fitting(columns: list[_Column], table: pd.DataFrame, error: str, width: int
 
 
 def _plot(table: pd.DataFrame, error: str, width: int) -> list[str]:
-    """Draws each mean as a dot on a log scale, with its interval and a line at the lowest limit."""
+    """Draws each mean as a dot on a scale, with its interval and a line at the lowest limit."""
     means = [float(value) for value in table[error]]
     ends = [
         float(table[f"{error}_{side}"].iloc[i])
         for side in ("low", "high")
         for i in range(len(means))
     ]
-    positive = [value for value in [*means, *ends] if 0 < value < math.inf]
-    if not positive:
+    scale = PlotScale([*means, *ends], METRICS[error.removeprefix("test_")].scale)
+    if scale.empty:
         return [""] * len(means)
-    low, high = math.log(min(positive)), math.log(max(positive))
 
     def place(value: float) -> int:
-        if value <= 0:  # an interval that reaches down to 0 leaves the scale on the left
-            return 0
-        share = (math.log(value) - low) / (high - low) if high > low else 0.0
-        return min(max(round(share * (width - 1)), 0), width - 1)
+        return round(scale.share(value) * (width - 1))
 
-    bounds = [value for value in table[error][table["kind"] == "limit"] if 0 < value < math.inf]
+    bounds = [value for value in table[error][table["kind"] == "limit"] if scale.holds(value)]
     lines = []
     for i, mean in enumerate(means):
         cells = [" "] * width
         if bounds:
             cells[place(min(bounds))] = "│"
         start, end = (float(table[f"{error}_{side}"].iloc[i]) for side in ("low", "high"))
-        if 0 <= start < end < math.inf:
+        if scale.least <= start < end < math.inf:
             first, last = place(start), place(end)
             cells[first : last + 1] = "━" * (last + 1 - first)
-        if 0 < mean < math.inf:
+        if scale.holds(mean):
             cells[place(mean)] = "●"
         lines.append("".join(cells))
     return lines
@@ -193,5 +190,5 @@ def _legend(table: pd.DataFrame, columns: list[_Column], shown: Metric) -> str:
     if any("●" in cell for column in columns for cell in column.cells):
         limit = (table["kind"] == "limit").any()
         what = f" of the {shown.words}" if shown.complement else ""
-        parts.append(f"● on a log scale{what}" + (", │ lowest limit" if limit else ""))
+        parts.append(f"● on a {shown.scale} scale{what}" + (", │ lowest limit" if limit else ""))
     return "   ".join(parts)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from pipelines.formatting import (
@@ -14,7 +15,7 @@ from pipelines.formatting import (
     ratio,
     seconds,
 )
-from pipelines.results import Metric, Protocol
+from pipelines.results import METRICS, Metric, Protocol
 
 CLEARLY_CHEAPER = 1.2
 """Ratio from which a difference in cost is worth a word; timings vary by about this much."""
@@ -33,7 +34,8 @@ class Alternative:
 
     Attributes:
         model: Its name.
-        error_change: Its test error over that of the chosen model, minus 1.
+        error_change: By how much its test error is higher than that of the chosen model: as a
+            share of that, or in the metric's unit where it has one.
         savings: For each resource, the chosen model's use over its own; infinite where it uses
             none. Below 1 where it uses more.
         indistinguishable: Whether no difference in error is shown.
@@ -84,16 +86,19 @@ def cheaper_alternatives(table: pd.DataFrame, metric: str) -> list[Alternative]:
 
     For each resource (parameters, training time, inference time) these are the models on the
     Pareto front of resource and test error that use clearly less than the chosen one: up to two
-    with at most twice its error, otherwise the one with the least; four in all.
+    with at most twice its error (an error that may be negative: at most halfway from it to the
+    worst), otherwise the one with the least; four in all.
 
     Returns:
         By rising error.
     """
     best = chosen_row(table)
-    error = f"test_{metric}"
-    if best is None or not best[error] > 0:
+    error, shown = f"test_{metric}", METRICS[metric]
+    if best is None or not _comparable(best[error], shown):
         return []
     others = table[(table["kind"] != "limit") & ~table["chosen"].astype(bool)]
+    worst = others[error][np.isfinite(others[error])].max()
+    acceptable = (best[error] + worst) / 2 if shown.signed else 2 * best[error]
     ranked: list[list[pd.Series]] = [[], []]
     for resource in RESOURCES:
         less = others[(others[resource] * CLEARLY_CHEAPER <= best[resource])]
@@ -102,7 +107,7 @@ def cheaper_alternatives(table: pd.DataFrame, metric: str) -> list[Alternative]:
         for _, row in less.sort_values([error, resource]).iterrows():
             if not front or row[resource] < front[-1][resource]:
                 front.append(row)
-        near = [row for row in front if row[error] <= 2 * best[error]]
+        near = [row for row in front if row[error] <= acceptable]
         for rank, row in enumerate(near[:2] or front[:1]):
             ranked[rank].append(row)
     found: dict[str, Alternative] = {}
@@ -111,12 +116,17 @@ def cheaper_alternatives(table: pd.DataFrame, metric: str) -> list[Alternative]:
             continue
         found[row["model"]] = Alternative(
             model=row["model"],
-            error_change=float(row[error] / best[error] - 1),
+            error_change=float(shown.change(row[error], best[error])),
             savings={name: _saving(float(best[name]), float(row[name])) for name in RESOURCES},
             # Without a test there is nothing to say about chance.
             indistinguishable=bool(row["indistinguishable"] and pd.notna(row["p_value"])),
         )
     return sorted(found.values(), key=lambda alternative: alternative.error_change)
+
+
+def _comparable(error: float, shown: Metric) -> bool:
+    """Tells whether it can be said how much more another error is."""
+    return math.isfinite(error) if shown.signed else error > 0
 
 
 def _saving(best: float, other: float) -> float:
@@ -126,7 +136,7 @@ def _saving(best: float, other: float) -> float:
 
 
 def _winner(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> str:
-    metric, shown, units = protocol.metric, protocol.shown, protocol.spec.units
+    metric, shown, units = protocol.metric, protocol.shown, protocol.units
     candidates = table[table["kind"] != "limit"]
     seeds = f", mean of {plural(int(best['seeds']), 'seed')}" if best["seeds"] > 1 else ""
     text = (
@@ -160,7 +170,7 @@ def _test_order(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> lis
     if ahead.empty:
         return [f"The test part agrees: no other model errs less there than {best['model']}."]
     first, shown = ahead.iloc[0], protocol.shown.shown
-    less = percent(1 - first[error] / best[error])
+    less = _amount(-protocol.shown.change(first[error], best[error]), protocol.shown)
     text = (
         f"The test part disagrees: there {first['model']} comes first with "
         f"{number(shown(first[error]))} against {number(shown(best[error]))}, {less} less"
@@ -228,27 +238,34 @@ def _cheaper(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[s
         text = f"Cheaper: {alternative.model} {enumeration(savings)}"
         if losses:
             text += f", but {enumeration(losses)}"
-        text += f"; {cost(alternative)}"
+        text += f"; {cost(alternative, protocol.shown)}"
         if alternative.indistinguishable:
             text += ", a difference within chance"
         lines.append(text + ".")
     if (
         not lines
-        and best[f"test_{protocol.metric}"] > 0
+        and _comparable(best[f"test_{protocol.metric}"], protocol.shown)
         and len(table[table["kind"] != "limit"]) > 1
     ):
         lines.append(f"No model is clearly cheaper than {best['model']}.")
     return lines
 
 
-def cost(alternative: Alternative) -> str:
-    """Says what an alternative costs: "it costs +42% error"."""
+def cost(alternative: Alternative, shown: Metric) -> str:
+    """Says what an alternative costs: "it costs +42% error", or "it costs 0.42 nats more"."""
     change = alternative.error_change
     if change < 0:
-        return f"its test error is {percent(-change)} lower"
+        return f"its test error is {_amount(-change, shown)} lower"
+    if shown.signed:
+        return f"it costs {_amount(change, shown)} more"
     if change >= 9:
         return f"it costs {ratio(change + 1)} the error"
     return f"it costs {percent(change, signed=True)} error"
+
+
+def _amount(change: float, shown: Metric) -> str:
+    """Writes by how much an error is lower or higher than another."""
+    return f"{number(change)} {shown.unit}" if shown.signed else percent(change)
 
 
 def _savings(savings: dict[str, float], predicts: str) -> list[str]:
@@ -379,21 +396,30 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
 
 
 def _behind(kind: str, other: pd.Series, best: pd.Series, protocol: Protocol) -> list[str]:
-    """Says by how many points the best of a kind is behind, where the metric is read in points."""
-    name, difference = protocol.shown.complement, float(other["difference"])
-    if not name or not math.isfinite(difference):
+    """Says how far the best of a kind is behind, where the metric is read in points or units."""
+    shown, error = protocol.shown, f"test_{protocol.metric}"
+    difference = float(other["difference"])
+    if shown.signed and math.isnan(difference):  # no test was possible
+        difference = float(other[error] - best[error])
+    if not (shown.complement or shown.signed) or not math.isfinite(difference):
         return []
-    where = "behind" if difference >= 0 else "ahead of"
+    where, sign = ("behind", 1) if difference >= 0 else ("ahead of", -1)
     low, high = sorted(
-        round(100 * float(end) * (1 if difference >= 0 else -1), 1) + 0.0
-        for end in (other["difference_low"], other["difference_high"])
+        sign * float(end) for end in (other["difference_low"], other["difference_high"])
     )
+
+    def write(value: float) -> str:
+        if shown.signed:
+            return number(value, like=difference)
+        return f"{round(100 * value, 1) + 0.0:.1f}"
+
     span = ""
     if math.isfinite(low) and math.isfinite(high):
-        span = f" (paired {percent(protocol.confidence)} interval {low:.1f} to {high:.1f})"
+        span = f" (paired {percent(protocol.confidence)} interval {write(low)} to {write(high)})"
     return [
-        f"The best {kind}, {other['model']}, is {100 * abs(difference):.1f} points of {name} "
-        f"{where} {best['model']} on the test part{span}."
+        f"The best {kind}, {other['model']}, is {write(abs(difference))} "
+        f"{shown.unit or f'points of {shown.complement}'} {where} {best['model']} on the test "
+        f"part{span}."
     ]
 
 

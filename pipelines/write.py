@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from data_modules.errors import UserError
-from pipelines.experiment import user_errors
+from pipelines.experiment import explained, user_errors
 
 if TYPE_CHECKING:
     from data_modules.handwriting.ink import Ink
@@ -61,7 +61,8 @@ def load_synthesizer(uri: str) -> "HandwritingSynthesizer":
     from lightning_modules.pretrained import load_pretrained
     from pipelines.predict import load
 
-    model = load_pretrained("synthesizer") if uri == SHIPPED else load(uri)
+    with explained():
+        model = load_pretrained("synthesizer") if uri == SHIPPED else load(uri)
     if not isinstance(model, HandwritingSynthesizer):
         raise UserError(
             f"--model {uri} is a {type(model).__name__}, which cannot write; give a "
@@ -70,11 +71,20 @@ def load_synthesizer(uri: str) -> "HandwritingSynthesizer":
     return model
 
 
-def read_style(given: str, model: "HandwritingSynthesizer") -> "Ink":
+def split_style(given: str) -> tuple[Path, str]:
+    """Returns the file of a style, FILE or FILE:KEY, and the key of its line, or none."""
+    name, _, key = given.rpartition(":")
+    if not name or Path(given).expanduser().exists():
+        name, key = given, ""
+    return Path(name).expanduser(), key
+
+
+def read_style(path: Path, key: str, model: "HandwritingSynthesizer") -> "Ink":
     """Reads a sample of a style: a line of a file, prepared as the model's training lines were.
 
     Args:
-        given: FILE for its first line, or FILE:KEY.
+        path: The file.
+        key: Of the line; empty for the first one.
         model: Must know the characters of the line.
 
     Raises:
@@ -84,13 +94,10 @@ def read_style(given: str, model: "HandwritingSynthesizer") -> "Ink":
     from data_modules.handwriting.preparation import Preparation, prepare_style
     from data_modules.handwriting.reading import read_ink
 
-    name, _, key = given.rpartition(":")
-    if not name or Path(given).exists():
-        name, key = given, ""
-    inks = read_ink(Path(name).expanduser())
+    inks = read_ink(path)
     chosen = [ink for ink in inks if not key or ink.key == key]
     if not chosen:
-        raise UserError(f"--style: {name} has no line {key!r}; its first is {inks[0].key!r}.")
+        raise UserError(f"--style: {path} has no line {key!r}; its first is {inks[0].key!r}.")
     style = prepare_style(
         chosen[0], Preparation(**model.spec.preparation), model.spec.points_per_character
     )
@@ -119,9 +126,23 @@ def write(config: Namespace) -> list[str]:
         raise UserError(f"--body_height is {config.body_height}: write millimetres above 0.")
     hexadecimal(config.ink, "--ink")
     out = Path(config.out).expanduser()
-    check_files({}, {"out": str(out)})
+    if out.suffix.lower() != ".svg":
+        raise UserError(
+            f"--out is {config.out!r}: write the name of an SVG file, such as note.svg."
+        )
+    beside = {"--png": ".png", "--gcode": ".gcode", "--json": ".jsonl"}
+    style_path, style_key = split_style(config.style) if config.style else (None, "")
+    check_files(
+        {"--style": str(style_path) if style_path else None},
+        {"--out": str(out)}
+        | {
+            option: str(out.with_suffix(ending))
+            for option, ending in beside.items()
+            if config[option.removeprefix("--")]
+        },
+    )
     model = load_synthesizer(config.model)
-    text = sys.stdin.read() if config.text == "-" else config.text
+    text = _read_input() if config.text == "-" else config.text
     said = []
     if config.replace:
         lines = [replace_unknown(line, model.spec.alphabet) for line in text.split("\n")]
@@ -129,7 +150,7 @@ def write(config: Namespace) -> list[str]:
         replaced = {old: new for _, each in lines for old, new in each.items()}
         said += [f"replaced {old!r} by {new!r}" for old, new in replaced.items()]
     encode("".join(text.split()), model.spec.alphabet)
-    style = None if config.style is None else read_style(config.style, model)
+    style = read_style(style_path, style_key, model) if style_path else None
     written = write_text(
         model,
         text,
@@ -153,6 +174,14 @@ def write(config: Namespace) -> list[str]:
     return said
 
 
+def _read_input() -> str:
+    """Reads the text from the standard input."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"the input is no text that can be read ({error}): give UTF-8.") from error
+
+
 def _files(written: "Written", config: Namespace, out: Path) -> dict[Path, bytes]:
     """Returns the content of each file."""
     from io import BytesIO
@@ -173,7 +202,7 @@ def _files(written: "Written", config: Namespace, out: Path) -> dict[Path, bytes
             body_height=config.body_height,
             lift=config.lift,
             # A servo's positions are no millimetres.
-            **({"up": 0.0, "down": 90.0} if config.lift == "servo" else {}),
+            down=90.0 if config.lift == "servo" else 0.0,
         )
     if config.json:
         files[out.with_suffix(".jsonl")] = to_json_lines(page)
@@ -191,7 +220,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the pipeline from the command line."""
     config = parser().parse_args(arguments)
     with user_errors():
-        lines = write(config)
+        try:
+            lines = write(config)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}.") from error
     print("\n".join(lines))
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from data_modules.handwriting.ink import Ink
 from data_modules.series import SeriesBatch
 from lightning_modules.handwriting_network import HandwritingNetwork
 from pipelines.experiment import build_data, build_model
@@ -147,7 +148,17 @@ def test_the_stepwise_handwriting_network_is_ours(handwriting):
 
 
 def test_character_error_rates_count_characters_not_lines(legibility):
-    distances, texts = np.array([0, 2, 1]), ["a" * 10, "b" * 4, "c" * 6]
-    mean, low, high = legibility.rate(distances, texts)
-    assert mean == pytest.approx(3 / 20)
-    assert 0 <= low < mean < high <= 0.5
+    texts = ["a" * 10, "b" * 4, "c" * 6]
+    apart, together = (
+        legibility.rate(
+            np.array([0, 2, 1]),
+            [
+                Ink(text, np.zeros((1, 3)), text, form)
+                for text, form in zip(texts, forms, strict=True)
+            ],
+        )
+        for forms in ("xyz", "xxx")
+    )
+    assert apart[0] == together[0] == pytest.approx(3 / 20)
+    assert 0 <= apart[1] < apart[0] < apart[2] <= 0.5
+    assert together[1:] == (apart[0], apart[0]), "what hangs together is drawn together"

@@ -1,5 +1,6 @@
 """Every YAML that is shipped, shrunk, does what it says."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_modules import CsvSeries
+from data_modules.handwriting.pen import write_lines
 from pipelines import compare, tracking, train
 from pipelines.compare import candidate_configs, check
 from pipelines.experiment import (
@@ -20,8 +22,8 @@ from pipelines.experiment import (
 from pipelines.task import find_task
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
-SERIES, TWEETS = CONFIGS / "series", CONFIGS / "tweets"
-FILES = sorted([*SERIES.glob("*.yaml"), *TWEETS.glob("*.yaml")])
+SERIES, TWEETS, HANDWRITING = (CONFIGS / task for task in ("series", "tweets", "handwriting"))
+FILES = sorted(CONFIGS.glob("*/*.yaml"))
 COMPARISONS = [file for file in FILES if "candidates" in read_yaml(file)]
 TRAININGS = [file for file in FILES if file not in COMPARISONS]
 #: Enough of each kind for every part to have windows.
@@ -34,8 +36,8 @@ def named(file):
 
 def shrunk(file, files):
     """Returns the options that make a configuration tiny."""
-    data = read_yaml(file)["data"]
-    options = ["--trainer.accelerator=cpu"]
+    content = read_yaml(file)
+    data, options = content["data"], ["--trainer.accelerator=cpu"]
     if data["class_path"].endswith("CsvSeries"):
         return [*options, f"--data.path={files['csv']}", "--data.target=load"]
     if data["class_path"].endswith("Tweets"):
@@ -44,6 +46,14 @@ def shrunk(file, files):
             return [*options, "--data.sizes=[120,60,60]"]
         options += [f"--data.path={files['tweets']}", f"--data.held_out_path={files['held_out']}"]
         return [*options, f"--data.vectors_path={files['vectors']}"]
+    if data["class_path"].endswith("Handwriting"):
+        if "iam" in file.stem:
+            return [*options, f"--data.path={files['strokes']}"]
+        if "stages" in content:  # it counts steps, not epochs
+            options += ["--trainer.val_check_interval=1", "--trainer.max_steps=1"]
+        if not content["model"]["class_path"].endswith("Predictor"):
+            options += ["--model.hidden_size=8"]
+        return [*options, "--data.lines=[100,12,12]", "--data.characters=[4,6]"]
     sizes = SIZES[data["init_args"].get("kind", "sum_of_sines")]
     return [*options, f"--data.sizes={sizes}"]
 
@@ -63,6 +73,11 @@ def files(csv, tmp_path_factory):
             for label, feeling in feelings.items()
         ]
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    pages = []
+    for ink in write_lines(60, "train", characters=(4, 6)):
+        strokes = [stroke.tolist() for stroke in ink.strokes]
+        pages.append(json.dumps({"text": ink.text, "strokes": strokes, "form": ink.form}))
+    (folder / "strokes.jsonl").write_text("\n".join(pages) + "\n")
     lines = [f"{word} " + " ".join(str(k / 10) for k in range(50)) for word in [*words, "love"]]
     (folder / "vectors.txt").write_text("\n".join(lines) + "\n")
     return {
@@ -70,6 +85,7 @@ def files(csv, tmp_path_factory):
         "tweets": folder / "tweets.csv",
         "held_out": folder / "held_out.csv",
         "vectors": folder / "vectors.txt",
+        "strokes": folder / "strokes.jsonl",
     }
 
 
@@ -93,7 +109,7 @@ def store(tmp_path_factory):
 
 def test_there_are_both_kinds():
     assert len(COMPARISONS) >= 5 and len(TRAININGS) >= 10
-    for folder in (SERIES, TWEETS):
+    for folder in (SERIES, TWEETS, HANDWRITING):
         assert folder / "compare.yaml" in COMPARISONS and folder / "lstm.yaml" in TRAININGS
 
 

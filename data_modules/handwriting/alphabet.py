@@ -38,9 +38,9 @@ def encode(text: str, alphabet: Sequence[str]) -> NDArray[np.int64]:
     unknown = sorted(set(text) - set(ids))
     if unknown:
         raise UserError(
-            f"{', '.join(map(repr, unknown))} in {text!r} cannot be written: the model knows only "
-            f"{''.join(alphabet)!r}. Leave it out, write it otherwise, or let --replace true put "
-            "the most similar character there."
+            f"{', '.join(map(repr, unknown))} in {text!r:.60} cannot be written: the model knows "
+            f"only {''.join(alphabet)!r}. Leave it out, write it otherwise, or let --replace true "
+            "put the most similar character there."
         )
     return np.array([ids[character] for character in text], np.int64)
 

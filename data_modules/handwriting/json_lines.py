@@ -101,6 +101,13 @@ def _string(fields: dict[str, Any], name: str, place: str) -> str:
     value = fields[name]
     if not isinstance(value, str):
         raise UserError(f'{place}: "{name}" is {value!r:.40}: write a string')
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f'{place}: "{name}" is {value!r:.40}, in which half a character stands alone: '
+            "remove it, or write the other half"
+        ) from error
     return value
 
 

@@ -31,15 +31,20 @@ _FEW = 20
 
 
 class Handwriting(SplitDataModule):
-    """Lines of handwriting, split by form or writer, never by line.
+    """Lines of handwriting, split by form, never by line.
+
+    A form of a file is what its lines name as such. Forms of IAM-OnDB are texts to copy: no text is
+    in two parts, but a writer may be. Forms of the synthetic pen are its writers.
 
     Args:
         path: IAM-OnDB's folder (with ``lineStrokes`` and ``ascii``), a packed ``.npz`` of it, or a
             file of JSON lines; null for the synthetic pen.
         lines: Training, validation and test lines that the synthetic pen writes.
         characters: Fewest and most characters of a line of the synthetic pen.
-        writers: Which training writers and sentences of the synthetic pen: "synthesis" or
-            "recognition". A recogniser that will judge a synthesiser learns from the latter.
+        writers: Which training lines: null for all; "synthesis" or "recognition" where a
+            recogniser will judge a synthesiser, so that the one learns nothing of what taught the
+            other. Of a file these are two halves of the training forms, of the synthetic pen other
+            writers with other sentences, and as many.
         split: Shares of the forms of a file that become training, validation and test.
         data_seed: Which forms go where, and what the synthetic pen writes.
         alphabet: Characters that may occur; null to learn them from the training part.
@@ -64,7 +69,7 @@ class Handwriting(SplitDataModule):
         path: str | None = None,
         lines: Sequence[int] = (4000, 300, 300),
         characters: Sequence[int] = (5, 40),
-        writers: Literal["synthesis", "recognition"] = "synthesis",
+        writers: Literal["synthesis", "recognition"] | None = None,
         split: Sequence[float] = (0.9, 0.05, 0.05),
         data_seed: int = 0,
         alphabet: str | None = None,
@@ -174,7 +179,7 @@ class Handwriting(SplitDataModule):
         """Returns the lines of each part."""
         names = ("train", "validation", "test")
         if self.path is None:
-            pools = {"train": self.writers} if self.writers != "synthesis" else {}
+            pools = {"train": "recognition"} if self.writers == "recognition" else {}
             least, most = self.characters
             return {
                 part: write_lines(
@@ -184,6 +189,11 @@ class Handwriting(SplitDataModule):
             }
         inks = read_ink(self.path)
         forms = split_forms({ink.form for ink in inks}, self.split, self.data_seed)
+        if self.writers is not None:
+            # Neighbours, which one writer has often written, stay together.
+            train, middle = sorted(forms[0]), len(forms[0]) // 2
+            half = train[:middle] if self.writers == "synthesis" else train[middle:]
+            forms = (set(half), *forms[1:])
         return {
             part: sorted(
                 (ink for ink in inks if ink.form in chosen), key=lambda ink: (ink.form, ink.key)
@@ -220,7 +230,10 @@ class Handwriting(SplitDataModule):
                 "max_points": self.preparation.max_points,
                 "max_characters": self.preparation.max_characters,
             },
-            block_length=max(1, round(len(test) / len({ink.form for ink in test}))),
+            # Lines of a form stand side by side; the pen's writers take turns.
+            block_length=max(1, round(len(test) / len({ink.form for ink in test})))
+            if self.path
+            else 1,
             digest=split_digest(parts),
         )
 

@@ -48,7 +48,7 @@ def read_packed(path: Path) -> list[Ink]:
     with path.open("rb") as file:
         try:
             archive = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is no .npz file ({error}): write it by numpy.savez") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise UserError(f"{path} is a single array and no .npz file: write it by numpy.savez")
@@ -94,7 +94,14 @@ def _read(archive: Any, path: Path, key: str, kinds: str, shape: tuple[int, ...]
         )
     try:
         array = archive[key]
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        ValueError,
+        EOFError,
+        MemoryError,  # a length that no file could have
+        RuntimeError,  # encrypted, or compressed as nobody does
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(
             f"{path}, {key}: is broken or holds Python objects, which are not unpickled "
             f"({error}): save it as an array of numbers or of strings"

@@ -9,8 +9,9 @@ import re
 import string
 import zlib
 
-#: Which of a hundred classes of sentences each part gets: no sentence is in two parts. What is to
-#: judge the writing of a network that was trained on "train" is itself trained on "recognition".
+#: Which of a hundred classes of lines each part gets: no line of text is in two parts, though parts
+#: of lines may be. What is to judge the writing of a network that was trained on "train" is itself
+#: trained on "recognition".
 PARTS = {
     "train": range(0, 50),
     "recognition": range(50, 80),

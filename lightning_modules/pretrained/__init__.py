@@ -1,6 +1,6 @@
 """Models that come with Unroll: trained on the synthetic pen, so that writing works at once.
 
-``python -m pipelines.train_pretrained`` makes them anew; the figures of these are in
+``python -m pipelines.pretrain`` makes them anew; the figures of these are in
 ``benchmarks/README.md``.
 """
 
@@ -19,4 +19,5 @@ def load_pretrained(name: str) -> Any:
     Args:
         name: "synthesizer" or "recognizer".
     """
-    return load_model(FOLDER / name).float()
+    # Its weights are put into the float32 ones of a fresh model.
+    return load_model(FOLDER / name)

@@ -82,7 +82,7 @@ def wrap(text: str, width: int) -> list[str]:
         UserError: If the width is not positive.
     """
     if width < 1:
-        raise UserError(f"width: {width} characters in a line are too few: write 1 or more")
+        raise UserError(f"width is {width}: write the most characters of a line, such as 40.")
     return [
         line
         for paragraph in text.splitlines()

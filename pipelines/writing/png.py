@@ -47,10 +47,12 @@ def to_png(
     if dpi < 1:
         raise UserError(f"dpi: {dpi} pixels in an inch: write 1 or more, such as 300")
     width, height = page.width * body_height, page.height * body_height
-    if max(width, height) / MM_PER_INCH * dpi > MOST_PIXELS:
+    sides = [side / MM_PER_INCH * dpi for side in (width, height)]
+    if not (min(sides) >= 1 and max(sides) <= MOST_PIXELS):
         raise UserError(
-            f"dpi: at {dpi}, a page of {width:.0f} x {height:.0f} mm has more than "
-            f"{MOST_PIXELS} pixels on a side: write a lower one, or fewer words on a page"
+            f"body_height: at {body_height:g} mm, a page of {width:.3g} x {height:.3g} mm at {dpi} "
+            f"dpi is not between 1 and {MOST_PIXELS} pixels on each side: write another one, or "
+            "fewer words on a page"
         )
     figure = Figure(figsize=(width / MM_PER_INCH, height / MM_PER_INCH), dpi=dpi)
     axes = figure.add_axes((0, 0, 1, 1))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_modules.errors import UserError
-from data_modules.handwriting.ink import Ink, from_offsets
+from data_modules.handwriting.ink import Ink
 from pipelines.writing.page import Align, Page, lay_out, wrap
 from pipelines.writing.window_path import Verdict, judge
 
@@ -71,10 +71,9 @@ def write_text(
     Raises:
         UserError: If there is nothing to write, an option is out of range, or a character unknown.
     """
-    if width < 1:
-        raise UserError(f"width is {width}: write the most characters of a line, such as 40.")
-    if retries < 0:
-        raise UserError(f"retries is {retries}: write 0 or more.")
+    for option, value in (("seed", seed), ("retries", retries)):
+        if value < 0:
+            raise UserError(f"{option} is {value}: write 0 or more.")
     lines = wrap(text, width)
     numbers = [row for row, line in enumerate(lines) if line]
     if not numbers:
@@ -83,13 +82,13 @@ def write_text(
     seeds = [int(each) for each in np.random.SeedSequence(seed).generate_state(len(texts))]
     if style is None and len(texts) > 1:
         first = _write(model, texts[:1], seeds[:1], legibility, retries, None)
-        others = _write(model, texts[1:], seeds[1:], legibility, retries, sample_style(first[0][0]))
+        # A line that did not come to its end would have the others write the rest of it.
+        hand = sample_style(first[0][0]) if first[0][0].finished else None
+        others = _write(model, texts[1:], seeds[1:], legibility, retries, hand)
         written = [*first, *others]
     else:
         written = _write(model, texts, seeds, legibility, retries, style)
-    points = {
-        row: from_offsets(line[0].offsets) for row, line in zip(numbers, written, strict=True)
-    }
+    points = {row: line[0].points for row, line in zip(numbers, written, strict=True)}
     page = lay_out(
         lines, [points.get(row, np.zeros((0, 3))) for row in range(len(lines))], align=align
     )
@@ -132,12 +131,13 @@ def _write(
 
 def sample_style(sample: "Sample") -> Ink:
     """Returns the beginning of a written line, whole words of it, as a sample of its hand."""
-    text, end = sample.text, len(sample.offsets)
+    text, points = sample.text, sample.points
     if len(text) > _STYLE_CHARACTERS and " " in text[:_STYLE_CHARACTERS]:
         start = text[: text.rindex(" ", 0, _STYLE_CHARACTERS)]
         # The last stroke that is complete before the window looks at the next word.
         beyond = sample.window.argmax(axis=1) > len(start)
         lifts = np.flatnonzero(sample.offsets[: beyond.argmax(), 2])
         if len(lifts):
-            text, end = start, int(lifts[-1]) + 1
-    return Ink(text, from_offsets(sample.offsets[:end]), "first line", "first line")
+            left_out = len(sample.offsets) - 1 - int(lifts[-1])
+            text, points = start, points[: len(points) - left_out]
+    return Ink(text, points, "first line", "first line")

@@ -65,6 +65,14 @@ def test_lines_end_with_a_lift_after_the_window_has_passed():
         assert not passed[lifts].any()
 
 
+def test_a_window_too_narrow_to_see_anything_ends_beyond_the_text():
+    model = make()
+    with torch.no_grad():
+        model.network.first.bias_window[1] = 12.0
+    for sample in model.write(["abc", "a"]):
+        assert sample.finished and sample.window.max() < 1
+
+
 def test_a_window_that_stands_still_ends_at_the_cap():
     model = make()
     with torch.no_grad():
@@ -106,6 +114,7 @@ def test_a_style_is_gone_on_from():
     assert not np.allclose(primed.offsets[:4], plain.offsets[:4])
     again = model.write(["b", "cab"], style=style, seeds=[7, 0])[1]
     assert same(again, primed)
+    assert primed.continues and not plain.continues
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,12 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from data_modules import SeriesDataModule, SyntheticSeries
+from data_modules import Handwriting, SeriesDataModule, SyntheticSeries
+from data_modules.handwriting.glyphs import CHARACTERS
 from data_modules.tweets import Tweets
 from lightning_modules.forecaster import Forecaster
+from lightning_modules.handwriting_predictor import HandwritingPredictor
+from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.saving import save_model
 from lightning_modules.sequence_classifier import SequenceClassifier
 from pipelines import tracking
@@ -96,3 +99,32 @@ def text():
     from types import SimpleNamespace
 
     return SimpleNamespace(tweets=tweets, lstm=lstm)
+
+
+def lines(**options) -> Handwriting:
+    """Returns few lines of the synthetic pen, set up; their characters are all known."""
+    given = {"lines": [20, 8, 8], "characters": [3, 6], "evaluation_batch_size": 3}
+    data = Handwriting(**(given | {"alphabet": f" {CHARACTERS}"} | options))
+    data.setup()
+    return data
+
+
+def predictor(data: Handwriting, seed: int = 0, architecture: str = "GRU") -> HandwritingPredictor:
+    """Returns a small model of the pen with random weights that is given no text."""
+    torch.manual_seed(seed)
+    network = {"class_path": f"lightning_modules.architectures.{architecture}"}
+    return HandwritingPredictor(data.spec.to_dict(), network, mixture_components=3).eval()
+
+
+def synthesizer(data: Handwriting, seed: int = 0) -> HandwritingSynthesizer:
+    """Returns a small model of the pen with random weights that writes."""
+    torch.manual_seed(seed)
+    return HandwritingSynthesizer(data.spec.to_dict(), 8, 2, 3).eval()
+
+
+@pytest.fixture
+def pen():
+    """What tests build models of the pen and lines with."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(lines=lines, predictor=predictor, synthesizer=synthesizer)

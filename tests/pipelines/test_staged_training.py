@@ -159,6 +159,12 @@ def test_an_average_begins_anew_with_a_stage(config, tmp_path, monkeypatch):
         torch.testing.assert_close(got.detach(), wanted)
 
 
+def test_a_training_too_short_for_its_first_checkpoint_is_told(config, tmp_path):
+    given = config("--trainer.max_steps=8", first_checkpoint_step=9)
+    with pytest.raises(UserError, match=r"first_checkpoint_step is 9, .* after step 8"):
+        fit(given, build_data(given["data"]), tmp_path)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

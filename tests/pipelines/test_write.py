@@ -115,6 +115,10 @@ def test_the_text_may_come_from_the_input(model, tmp_path, monkeypatch):
         (["--ink=reddish"], "--ink"),
         (["--width=0"], "width is 0"),
         (["--out=/no/such/folder/note.svg"], "no folder"),
+        (["--out=note.png", "--png=true"], "--out is 'note.png': write the name of an SVG file"),
+        ([f"--out={'a' * 300}.svg"], "File name too long"),
+        (["--seed=-1"], "seed is -1"),
+        (["--body_height=1e-6", "--png=true"], "body_height: at 1e-06 mm"),
         (["--style=/no/such/file.jsonl"], "/no/such/file.jsonl"),
         (["--model=/no/such/model"], "/no/such/model"),
     ],
@@ -128,6 +132,33 @@ def test_a_style_that_is_not_there_is_named(model, tmp_path, capsys):
     out = run(model, tmp_path, "--json=true")
     said = refusal(capsys, model, tmp_path, f"--style={out.with_suffix('.jsonl')}:other")
     assert "no line 'other'; its first is" in said
+
+
+@pytest.mark.parametrize("key", ["", ":note-1"])
+def test_a_style_is_not_written_over(model, tmp_path, capsys, key):
+    style = run(model, tmp_path, "--json=true").with_suffix(".jsonl")
+    before = style.read_bytes()
+    said = refusal(capsys, model, tmp_path, f"--style={style}{key}", "--json=true")
+    assert "--json and --style are the same file" in said and style.read_bytes() == before
+
+
+def test_a_folder_in_place_of_a_file_is_told_before_anything_is_written(model, tmp_path, capsys):
+    (tmp_path / "note.gcode").mkdir()
+    said = refusal(capsys, model, tmp_path, "--gcode=true")
+    assert "note.gcode is a folder" in said and not (tmp_path / "note.svg").exists()
+
+
+def test_an_input_of_another_encoding_is_told(model, tmp_path, capsys, monkeypatch):
+    import io
+
+    given = io.TextIOWrapper(io.BytesIO("abc é".encode("latin-1")), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", given)
+    assert "give UTF-8" in refusal(capsys, model, tmp_path, text="-")
+
+
+def test_missing_weights_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lightning_modules.pretrained.FOLDER", tmp_path / "nowhere")
+    assert "holds no saved model" in refusal(capsys, write.SHIPPED, tmp_path)
 
 
 def test_a_predictor_cannot_write(tmp_path, capsys):

@@ -71,6 +71,7 @@ def with_point(point: object) -> dict[str, object]:
         (GOOD | {"text": None}, '"text" is None'),
         (GOOD | {"form": 17}, '"form" is 17'),
         (GOOD | {"key": ["k"]}, '"key" is '),
+        (GOOD | {"text": "\ud800"}, '"text" is .* half a character'),
         ({"text": "a"}, '"strokes" is missing'),
         (GOOD | {"strokes": []}, '"strokes" is missing, empty'),
         (GOOD | {"strokes": {"x": 1}}, '"strokes" is missing, empty or no list'),

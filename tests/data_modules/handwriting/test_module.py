@@ -122,6 +122,20 @@ def test_writers_and_sentences_of_the_synthetic_pen_are_never_shared():
     assert (synthesis.name, synthesis.source) == ("synthetic_pen", "a synthetic pen")
 
 
+def test_a_recogniser_and_what_it_judges_learn_from_other_forms_of_a_file(tmp_path):
+    path = str(save(tmp_path, count=60, forms=20))
+    everything = forms(made(path=path, split=(0.8, 0.1, 0.1)))
+    synthesis, recognition = (
+        forms(made(path=path, split=(0.8, 0.1, 0.1), writers=writers, alphabet=ALL))
+        for writers in ("synthesis", "recognition")
+    )
+    assert synthesis["train"] | recognition["train"] == everything["train"]
+    assert not synthesis["train"] & recognition["train"]
+    assert abs(len(synthesis["train"]) - len(recognition["train"])) <= 1
+    for part in ("validation", "test"):
+        assert synthesis[part] == recognition[part] == everything[part]
+
+
 # What identifies it ---------------------------------------------------------------------------
 
 

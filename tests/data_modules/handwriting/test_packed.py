@@ -1,5 +1,7 @@
 """Packed lines of handwriting, made up and real."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,27 @@ def test_other_files_are_refused(tmp_path):
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
     with pytest.raises(UserError, match=r"lines\.npz is a single array"):
+        read_packed(path)
+
+
+def test_an_array_that_no_memory_holds_is_named(tmp_path):
+    path = saved(tmp_path)
+    header = io.BytesIO()
+    about = {"descr": "<i2", "fortran_order": False, "shape": (10**13, 2)}
+    np.lib.format.write_array_header_1_0(header, about)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xy.npy", header.getvalue())
+    with pytest.raises(UserError, match=r"lines\.npz, xy: is broken"):
+        read_packed(path)
+
+
+def test_encrypted_arrays_are_named(tmp_path):
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"lines\.npz, xy: .*encrypted"):
         read_packed(path)
 
 

@@ -29,7 +29,7 @@ def test_wrapping_loses_nothing_and_fits(text, width):
 
 
 def test_a_width_of_nothing_is_refused():
-    with pytest.raises(UserError, match="width: 0"):
+    with pytest.raises(UserError, match="width is 0"):
         wrap("a", 0)
 
 

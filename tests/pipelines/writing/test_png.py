@@ -52,7 +52,7 @@ def test_an_empty_page():
 
 
 def test_what_cannot_be_is_named(page):
-    with pytest.raises(UserError, match="dpi: at 1000000"):
+    with pytest.raises(UserError, match="at 1000000 dpi"):
         to_png(page, dpi=1_000_000)
     with pytest.raises(UserError, match="dpi: 0"):
         to_png(page, dpi=0)

@@ -1,11 +1,13 @@
 """From a text to a page: one hand, second attempts, the least faulty one kept."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data_modules import UserError
+from data_modules.handwriting.ink import from_offsets, offsets
 from lightning_modules.handwriting_sampling import Sample
 from pipelines.writing.writer import sample_style, write_text
 
@@ -18,13 +20,13 @@ def sample(text, seed, skips=(), size=None):
     rows += [len(text)]
     window = np.zeros((len(rows), len(text) + 1), np.float32)
     window[np.arange(len(rows)), rows] = 1
-    offsets = np.full((len(rows), 3), 0.1, np.float32)
-    offsets[:, 1] = np.sin(np.arange(len(rows)) * 2 + seed % 7)
+    steps = np.full((len(rows), 3), 0.1, np.float32)
+    steps[:, 1] = np.sin(np.arange(len(rows)) * 2 + seed % 7)
     # Each letter is a stroke, a space is none.
     letters = np.array([u < len(text) and text[u] != " " for u in rows])
-    offsets[:, 2] = np.append(np.diff(rows) > 0, True) & letters
-    offsets[-1, 2] = 1
-    return Sample(text, offsets, window, True)
+    steps[:, 2] = np.append(np.diff(rows) > 0, True) & letters
+    steps[-1, 2] = 1
+    return Sample(text, steps, window, True)
 
 
 class Pen:
@@ -62,10 +64,9 @@ def test_a_faulty_line_is_written_again_with_another_seed():
 def test_only_the_faulty_lines_are_written_again():
     pen = Pen([(), (1, 2), ()])
     written = write_text(pen, "first one\nsecond one\nthird one")
-    assert [call[0] for call in pen.calls[1:]] == [["second one", "third one"], ["third one"]] or [
-        call[0] for call in pen.calls[1:]
-    ] == [["second one", "third one"], ["second one"]]
-    assert sorted(written.attempts) == [1, 1, 2]
+    again = [["first one"], ["second one", "third one"], ["second one"]]
+    assert [call[0] for call in pen.calls] == again
+    assert written.attempts == [1, 2, 1] and not written.given_up
 
 
 def test_the_least_faulty_attempt_is_kept_and_told():
@@ -84,6 +85,28 @@ def test_the_first_line_shows_the_others_the_hand():
     assert first == ["one two three four five"] and no_style is None
     assert others == ["six seven", "eight"], "as one batch"
     assert style.text == "one two three" and len(set(seeds)) == 2
+
+
+def test_a_first_line_that_broke_off_shows_nothing():
+    """Its text would tell the others of words that nobody wrote."""
+
+    class Tired(Pen):
+        def write(self, *arguments):
+            return [replace(each, finished=False) for each in super().write(*arguments)]
+
+    pen = Tired()
+    write_text(pen, "one two three four five\nsix seven", width=30, retries=0)
+    assert [style for _, _, style in pen.calls] == [None, None]
+
+
+def test_a_line_begins_where_the_pen_was_put_down():
+    """The first offset leads from there, unless it leads from the end of a style."""
+    fresh = sample("one", 0)
+    (line,) = write_text(Pen(), "one").page.lines
+    assert sum(map(len, line.strokes)) == len(fresh.points) == len(fresh.offsets) + 1
+    np.testing.assert_array_equal(fresh.points[:2, :2], [[0, 0], fresh.offsets[0, :2]])
+    gone_on = replace(fresh, continues=True)
+    np.testing.assert_array_equal(gone_on.points, from_offsets(fresh.offsets))
 
 
 def test_a_given_style_serves_all_lines_at_once():
@@ -112,12 +135,20 @@ def test_the_seed_decides():
 def test_the_style_of_a_sample_is_whole_strokes_of_whole_words(text):
     style = sample_style(sample(text, 0))
     assert text.startswith(style.text) and style.points[-1, 2] == 1
-    assert len(style.points) == PACE * len(style.text) + (style.text == text)
+    # The first point is where the pen was put down; the whole line has one past its text, too.
+    assert len(style.points) == 1 + PACE * len(style.text) + (style.text == text)
+    steps = sample(text, 0).offsets[: len(style.points) - 1]
+    np.testing.assert_allclose(offsets(style.points)[1:], steps, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"width": 0}, "width is 0"), ({"retries": -1}, "retries is -1"), ({"text": " \n "}, "noth")],
+    [
+        ({"width": 0}, "width is 0"),
+        ({"retries": -1}, "retries is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"text": " \n "}, "noth"),
+    ],
 )
 def test_bad_options_are_refused(options, said):
     with pytest.raises(UserError, match=said):
