@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_modules.handwriting.ink import Ink
 from data_modules.handwriting.specification import HandwritingSpec
+from lightning_modules.handwriting_sampling import Sample
 from lightning_modules.mixture_density import Mixture
 from pipelines.drawing import model_colours, tick, titled, wrapped
 from pipelines.formatting import number
@@ -52,8 +53,8 @@ class Specimens:
         points: Of the test line (N, 3), in body heights.
         density: Of the points that were expected.
         lifts: Probability of a lift after each point from the second on (N - 1,).
-        lines: Texts (empty where there was none) and offsets (T, 3) of what it made.
-        windows: For each line the window (T, U + 1); none where there was no text.
+        lines: Texts (empty where there was none) and points (N, 3) of what it made.
+        written: The lines as they were sampled; none where there was no text.
     """
 
     text: str
@@ -61,7 +62,7 @@ class Specimens:
     density: Density
     lifts: NDArray[np.float32]
     lines: list[tuple[str, NDArray[np.float32]]] = field(default_factory=list)
-    windows: list[NDArray[np.float32]] = field(default_factory=list)
+    written: list[Sample] = field(default_factory=list)
 
 
 def ink_density(points: NDArray[np.float32], mixture: Mixture, spec: HandwritingSpec) -> Density:
@@ -116,9 +117,9 @@ def handwriting_figures(
         name = "The model" if best is None else str(best["model"])
         drawn["next_point"] = next_point_figure(specimens, name)
         drawn["samples"] = samples_figure(specimens.lines, name)
-        if specimens.windows:
-            (text, steps), window = specimens.lines[0], specimens.windows[0]
-            drawn["attention"] = attention_figure(text, steps, window)
+        if specimens.written:
+            first = specimens.written[0]
+            drawn["attention"] = attention_figure(first.text, first.offsets, first.window)
     return drawn
 
 
@@ -194,14 +195,17 @@ def samples_figure(made: Sequence[tuple[str, NDArray[np.float32]]], name: str) -
     """
     figure = Figure(figsize=(9.5, 0.6 + 0.95 * len(made)), layout="constrained")
     rows = figure.subplots(len(made), 1, squeeze=False)[:, 0]
-    for axes, (text, points) in zip(rows, made, strict=True):
-        # Scribbles have no baseline to be laid on.
-        _draw_ink(axes, straightened(points) if text else points, INK, 1.1)
-        axes.set_aspect("equal", adjustable="datalim", anchor="W")
-        axes.autoscale_view()
-        axes.invert_yaxis()
+    # Scribbles have no baseline to be laid on.
+    laid = [straightened(points) if text else points for text, points in made]
+    widest = max(float(np.ptp(points[:, 0])) for points in laid)
+    for axes, (text, _), points in zip(rows, made, laid, strict=True):
+        _draw_ink(axes, points, INK, 1.1)
+        left, top, bottom = points[:, 0].min(), points[:, 1].min(), points[:, 1].max()
+        axes.set_xlim(left - 0.2, left + widest + 0.2)
+        axes.set_ylim(bottom + 0.2, top - 0.2)
+        axes.set_aspect("equal", anchor="W")
         axes.set_axis_off()
-        axes.set_title(text, fontsize=8, fontweight="normal", color="#5b616b", pad=2)
+        axes.set_title(text, fontsize=8, fontweight="normal", color="#5b616b", pad=2, loc="left")
     did = "wrote" if made[0][0] else "scribbled: it is given no text"
     figure.suptitle(f"What {name} {did}", x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure

@@ -152,7 +152,7 @@ class HandwritingTask(Task):
         if isinstance(model, HandwritingSynthesizer):
             written = model.write([each.text for each in part.inks[:SPECIMENS]], LEGIBILITY)
             specimens.lines.extend((each.text, each.points) for each in written)
-            specimens.windows.extend(each.window for each in written)
+            specimens.written.extend(written)
         else:
             specimens.lines.extend(
                 ("", scribble(model, SCRIBBLED_POINTS, each)) for each in range(SPECIMENS)

@@ -66,6 +66,7 @@ def attention_figure(text: str, steps: NDArray[Any], window: NDArray[Any]) -> Fi
     names = ["\N{OPEN BOX}" if character == " " else character for character in text]
     axes.set_yticks(range(count), [*names, MARKER], fontsize=8, parse_math=False)
     axes.tick_params(axis="y", length=0)
+    axes.grid(False)
     axes.set_xlim(-0.5, len(window) - 0.5)
     axes.set_xlabel("point of the pen")
     axes.set_ylabel("character")

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from data_modules import Handwriting
 from data_modules.errors import UserError
-from data_modules.handwriting.ink import offsets
+from data_modules.handwriting.ink import from_offsets, offsets
 from data_modules.handwriting.parts import normalise
 from lightning_modules.saving import save_model
 from pipelines import handwriting_task, predict
@@ -23,6 +23,7 @@ from pipelines.results import Protocol, Result
 from pipelines.scribbling import scribble
 from pipelines.serving_handwriting import ServedHandwriting, answer, example_input
 from pipelines.task import evaluate_tests
+from pipelines.writing.page import straightened
 
 TASK = HandwritingTask()
 
@@ -187,6 +188,11 @@ def test_pictures(kind, data, pen):
     assert len(lines) == 2
     for figure in drawn.values():
         figure.canvas.draw()
+    if kind == "synthesizer":
+        (ink,) = drawn["attention"].axes[0].collections
+        heights = np.concatenate([path.vertices[:, 1] for path in ink.get_paths()])
+        written = straightened(from_offsets(examples.written[0].offsets))
+        np.testing.assert_allclose(heights, written[:, 1], rtol=1e-4, atol=1e-4)
 
 
 def test_density_is_where_the_pen_was_expected(data, pen):
