@@ -22,7 +22,8 @@ def scribble(
         seed: Decides everything that chance decides.
 
     Returns:
-        Points (points + 1, 3) in body heights: the first is where the pen was put down.
+        Points (points + 1, 3) in body heights: the first is where the pen was put down. Fewer if
+        the model runs away from its own points without bound.
     """
     model.eval()
     generator = torch.Generator().manual_seed(seed)
@@ -39,6 +40,9 @@ def scribble(
         )
         last = mixture.sample(chance.to(last.device))
         drawn.append(last)
-    drawn[-1][:, 2] = 1
     steps = denormalise(torch.cat(drawn).cpu().numpy(), model.spec)
+    # A badly trained model may run away from its own points, further than numbers go.
+    broken = ~np.isfinite(np.cumsum(steps, axis=0)).all(axis=1)
+    steps = steps[: broken.argmax()] if broken.any() else steps
+    steps[-1:, 2] = 1
     return from_offsets(np.concatenate([start.cpu().numpy(), steps]))

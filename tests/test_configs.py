@@ -49,8 +49,10 @@ def shrunk(file, files):
     if data["class_path"].endswith("Handwriting"):
         if "iam" in file.stem:
             return [*options, f"--data.path={files['strokes']}"]
-        if "stages" in content:  # it counts steps, not epochs
-            options += ["--trainer.val_check_interval=1", "--trainer.max_steps=1"]
+        if "max_steps" in content["trainer"]:  # it counts steps, not epochs
+            options += ["--trainer.val_check_interval=1", "--trainer.max_steps=2"]
+        if "first_checkpoint_step" in content:
+            options += ["--first_checkpoint_step=1"]
         if not content["model"]["class_path"].endswith("Predictor"):
             options += ["--model.hidden_size=8"]
         return [*options, "--data.lines=[100,12,12]", "--data.characters=[4,6]"]
