@@ -62,7 +62,7 @@ class HandwritingTask(Task):
     run_pictures = ("learning_curves", "nats_by_stretch", "next_point", "samples", "attention")
     item_details = ("steps",)
     verb = "write"
-    how_to_predict = "'Dear reader,' --out letter.svg"
+    how_to_predict = '"Dear reader," --out letter.svg'
 
     @property
     def baselines(self) -> Mapping[str, type[HandwritingBaseline]]:

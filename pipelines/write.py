@@ -13,6 +13,7 @@ from pipelines.experiment import explained, user_errors
 if TYPE_CHECKING:
     from data_modules.handwriting.ink import Ink
     from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
+    from pipelines.writing.proofreading import Reader
     from pipelines.writing.writer import Written
 
 #: Name by which the model that comes with Unroll is meant.
@@ -37,6 +38,9 @@ def parser() -> ArgumentParser:
         ("--align", Literal["left", "center", "right"], "left", "Where shorter lines go."),
         ("--seed", int, 0, "Decides everything that chance decides."),
         ("--retries", int, 3, "How often a faulty line is written again."),
+        ("--proofread", bool | None, None, "Read lines back with the recogniser that comes with "
+         "Unroll, and write again what it cannot read; by default for the pretrained model."),
+        ("--num_threads", int, 1, "CPU threads; more are seldom faster for a few lines."),
         ("--replace", bool, False, "Put the most similar characters in place of unknown ones."),
         ("--body_height", float, 2.5, "Height of small letters in millimetres."),
         ("--ink", str, "#1b2a5e", "Colour, such as #000000."),
@@ -101,8 +105,35 @@ def read_style(path: Path, key: str, model: "HandwritingSynthesizer") -> "Ink":
     style = prepare_style(
         chosen[0], Preparation(**model.spec.preparation), model.spec.points_per_character
     )
-    encode(style.text, model.spec.alphabet)
+    try:
+        encode(style.text, model.spec.alphabet)
+    except UserError as error:
+        raise UserError(f"--style: {path}, line {chosen[0].key!r}: {error}") from error
     return style
+
+
+def load_reader(config: Namespace, model: "HandwritingSynthesizer") -> "Reader | None":
+    """Returns what reads written lines back, if anything does.
+
+    The recogniser that comes with Unroll knows the hands of the synthetic pen, so it reads the
+    lines of the model that comes with it, and those of others if it is told to.
+
+    Raises:
+        UserError: If it is told to, but does not know all characters of the model.
+    """
+    from lightning_modules.pretrained import load_pretrained
+
+    if config.proofread is None and config.model != SHIPPED or config.proofread is False:
+        return None
+    recognizer = load_pretrained("recognizer")
+    unknown = sorted(set(model.spec.alphabet) - set(recognizer.spec.alphabet))
+    if unknown:
+        raise UserError(
+            f"--proofread: the recogniser does not know {', '.join(map(repr, unknown))}, which "
+            "--model writes; leave --proofread out."
+        )
+    reader: Reader = recognizer.read
+    return reader
 
 
 def write(config: Namespace) -> list[str]:
@@ -117,6 +148,8 @@ def write(config: Namespace) -> list[str]:
     Raises:
         UserError: If an option or a file is wrong; then nothing is written.
     """
+    import torch
+
     from data_modules.handwriting.alphabet import encode, replace_unknown
     from pipelines.files import check_files
     from pipelines.writing.colours import hexadecimal
@@ -141,6 +174,9 @@ def write(config: Namespace) -> list[str]:
             if config[option.removeprefix("--")]
         },
     )
+    if config.num_threads < 1:
+        raise UserError(f"--num_threads is {config.num_threads}: write 1 or more.")
+    torch.set_num_threads(config.num_threads)
     model = load_synthesizer(config.model)
     text = _read_input() if config.text == "-" else config.text
     said = []
@@ -148,7 +184,10 @@ def write(config: Namespace) -> list[str]:
         lines = [replace_unknown(line, model.spec.alphabet) for line in text.split("\n")]
         text = "\n".join(line for line, _ in lines)
         replaced = {old: new for _, each in lines for old, new in each.items()}
-        said += [f"replaced {old!r} by {new!r}" for old, new in replaced.items()]
+        said += [
+            f"replaced {old!r} by {new!r}" if new else f"left out {old!r}"
+            for old, new in replaced.items()
+        ]
     encode("".join(text.split()), model.spec.alphabet)
     style = read_style(style_path, style_key, model) if style_path else None
     written = write_text(
@@ -160,6 +199,7 @@ def write(config: Namespace) -> list[str]:
         config.retries,
         style,
         config.align,
+        load_reader(config, model),
     )
     files = _files(written, config, out)
     for path, content in files.items():

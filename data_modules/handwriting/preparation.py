@@ -108,6 +108,11 @@ def prepare_style(ink: Ink, options: Preparation, points_per_character: float) -
     Raises:
         UserError: If it is no line that could be learned from; says why.
     """
+    # Looked at before more points are put between those there are, but never refused for having
+    # been recorded finely.
+    fault = _fault(ink, replace(options, max_points=max(options.max_points, len(ink.points))))
+    if fault:
+        raise UserError(f"{ink.key} is no sample of a style: {fault}.")
     pace = len(ink.points) / max(1, len(ink.text)) / points_per_character
     lines, _, dropped = prepare([replace(ink, points=resample(ink.points, pace))], options)
     if not lines:

@@ -31,7 +31,7 @@ RUSHED = 0.4
 FINER = 16
 """Parts of a step in which the time on a character is counted."""
 
-Kind = Literal["skipped", "repeated", "looped", "runaway"]
+Kind = Literal["skipped", "repeated", "looped", "runaway", "misread"]
 
 
 @dataclass(frozen=True)

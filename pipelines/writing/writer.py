@@ -9,6 +9,7 @@ import numpy as np
 from data_modules.errors import UserError
 from data_modules.handwriting.ink import Ink
 from pipelines.writing.page import Align, Page, lay_out, wrap
+from pipelines.writing.proofreading import Reader, proofread
 from pipelines.writing.window_path import Verdict, judge
 
 if TYPE_CHECKING:
@@ -50,12 +51,13 @@ def write_text(
     retries: int = 3,
     style: Ink | None = None,
     align: Align = "left",
+    reader: Reader | None = None,
 ) -> Written:
     """Writes a text of any number of lines in one hand.
 
     All lines are sampled as one batch; without a style the first comes before the others, and shows
-    them the hand. Lines that the window's path finds faulty are written again with other seeds, and
-    the least faulty attempt of each is kept.
+    them the hand. Lines that the window's path finds faulty, or that cannot be read, are written
+    again with other seeds, and the least faulty attempt of each is kept.
 
     Args:
         model: A synthesiser.
@@ -67,6 +69,7 @@ def write_text(
         style: A prepared line (:func:`data_modules.handwriting.preparation.prepare_style`) whose
             hand to write in.
         align: Where lines shorter than the longest go.
+        reader: Reads the lines back; None for nobody.
 
     Raises:
         UserError: If there is nothing to write, an option is out of range, or a character unknown.
@@ -81,13 +84,13 @@ def write_text(
     texts = [lines[row] for row in numbers]
     seeds = [int(each) for each in np.random.SeedSequence(seed).generate_state(len(texts))]
     if style is None and len(texts) > 1:
-        first = _write(model, texts[:1], seeds[:1], legibility, retries, None)
+        first = _write(model, texts[:1], seeds[:1], legibility, retries, None, reader)
         # A line that did not come to its end would have the others write the rest of it.
         hand = sample_style(first[0][0]) if first[0][0].finished else None
-        others = _write(model, texts[1:], seeds[1:], legibility, retries, hand)
+        others = _write(model, texts[1:], seeds[1:], legibility, retries, hand, reader)
         written = [*first, *others]
     else:
-        written = _write(model, texts, seeds, legibility, retries, style)
+        written = _write(model, texts, seeds, legibility, retries, style, reader)
     points = {row: line[0].points for row, line in zip(numbers, written, strict=True)}
     page = lay_out(
         lines, [points.get(row, np.zeros((0, 3))) for row in range(len(lines))], align=align
@@ -103,9 +106,11 @@ def _write(
     legibility: float,
     retries: int,
     style: Ink | None,
+    reader: Reader | None,
 ) -> "list[tuple[Sample, Verdict, int]]":
     """Returns the best attempt at each line, what is wrong with it, and the attempts made."""
     best: dict[int, tuple[Sample, Verdict, int]] = {}
+    faults: dict[int, tuple[int, int]] = {}
     faulty = list(range(len(texts)))
     for attempt in range(retries + 1):
         samples = model.write(
@@ -114,13 +119,15 @@ def _write(
             [seeds[row] + attempt for row in faulty],
             style,
         )
-        for row, sample in zip(faulty, samples, strict=True):
-            verdict = judge(
-                sample.window, sample.text, sample.finished, model.spec.points_per_character
-            )
-            fewest = len(best[row][1].problems) if row in best else None
-            if fewest is None or len(verdict.problems) < fewest:
-                best[row] = (sample, verdict, attempt + 1)
+        pace = model.spec.points_per_character
+        verdicts = [judge(each.window, each.text, each.finished, pace) for each in samples]
+        judged = [(verdict, 0) for verdict in verdicts]
+        if reader is not None:
+            judged = proofread(samples, verdicts, reader)
+        for row, sample, (verdict, misread) in zip(faulty, samples, judged, strict=True):
+            found = (len(verdict.problems), misread)
+            if row not in best or found < faults[row]:
+                best[row], faults[row] = (sample, verdict, attempt + 1), found
             else:
                 best[row] = (*best[row][:2], attempt + 1)
         faulty = [row for row in faulty if not best[row][1].ok]

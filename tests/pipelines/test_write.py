@@ -111,6 +111,8 @@ def test_the_text_may_come_from_the_input(model, tmp_path, monkeypatch):
     ("options", "said"),
     [
         (["--legibility=-1"], "legibility is -1"),
+        (["--num_threads=0"], "--num_threads is 0"),
+        (["--proofread=true"], "--proofread: the recogniser does not know 'é'"),
         (["--body_height=0"], "--body_height is 0"),
         (["--ink=reddish"], "--ink"),
         (["--width=0"], "width is 0"),
@@ -159,6 +161,28 @@ def test_an_input_of_another_encoding_is_told(model, tmp_path, capsys, monkeypat
 def test_missing_weights_are_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lightning_modules.pretrained.FOLDER", tmp_path / "nowhere")
     assert "holds no saved model" in refusal(capsys, write.SHIPPED, tmp_path)
+
+
+def test_the_pretrained_model_is_proofread(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "lightning_modules.handwriting_recognizer.HandwritingRecognizer.read",
+        lambda self, lines: asked.extend(lines) or ["nonsense"] * len(lines),
+    )
+    out = tmp_path / "note.svg"
+    write.main(["Hello", f"--out={out}", "--retries=0"])
+    assert len(asked) == 1 and "it reads as 'nonsense'" in capsys.readouterr().out
+    write.main(["Hello", f"--out={out}", "--retries=0", "--proofread=false"])
+    assert len(asked) == 1 and "nonsense" not in capsys.readouterr().out
+
+
+def test_a_sample_with_fewer_points_than_its_text_needs_is_no_style(model, tmp_path, capsys):
+    style = tmp_path / "mine.jsonl"
+    style.write_text('{"text": "abcde abcde", "strokes": [[[0, 0], [3, 9]], [[4, 4], [5, 5]]]}')
+    assert "fewer than two points a letter" in refusal(capsys, model, tmp_path, f"--style={style}")
+    style.write_text('{"text": "Hi", "strokes": [[[0, 0], [3, 9]], [[4, 4], [5, 5]]]}')
+    said = refusal(capsys, model, tmp_path, f"--style={style}", "--replace=true")
+    assert f"--style: {style}, line 'mine-1': 'H'" in said
 
 
 def test_a_predictor_cannot_write(tmp_path, capsys):

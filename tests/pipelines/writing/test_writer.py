@@ -153,3 +153,37 @@ def test_the_style_of_a_sample_is_whole_strokes_of_whole_words(text):
 def test_bad_options_are_refused(options, said):
     with pytest.raises(UserError, match=said):
         write_text(Pen(), **({"text": "one"} | options))
+
+
+class Reader:
+    """Reads what it is told to, call after call."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def __call__(self, lines):
+        self.shapes = [line.shape for line in lines]
+        return self.answers.pop(0)
+
+
+def test_what_cannot_be_read_is_written_again():
+    pen = Pen()
+    answers = (["jelbo mere"], ["hello there"], ["you"])
+    written = write_text(pen, "hello there\nyou", reader=Reader(*answers))
+    assert written.attempts == [2, 1] and not written.given_up
+    written = write_text(
+        pen, "hello there", retries=1, reader=Reader(["jelbo mere"], ["jello mere"])
+    )
+    assert written.given_up == [0]
+    assert str(written.verdicts[0]) == "it reads as 'jello mere'", "the better attempt is kept"
+
+
+def test_a_character_may_be_misread():
+    written = write_text(Pen(), "hello", reader=Reader(["hallo"]))
+    assert written.attempts == [1] and not written.given_up
+
+
+def test_every_point_of_a_line_is_read():
+    reader = Reader(["hello"])
+    written = write_text(Pen(), "hello", reader=reader)
+    assert reader.shapes == [(len(written.samples[0].points) - 1, 3)]
