@@ -74,7 +74,8 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Validation metric that chooses checkpoints and stops early (lower is better): mse or "
-        "mae of a forecast, error_rate or cross_entropy of a classification; default: the first.",
+        "mae of a forecast, error_rate or cross_entropy of a classification, nats_per_point, "
+        "nats_per_sequence or squared_error of handwriting; default: the first.",
     )
     parser.add_argument(
         "--early_stopping_patience",

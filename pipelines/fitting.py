@@ -167,6 +167,7 @@ def make_recipe(
     Raises:
         UserError: If options contradict one another, or are out of their range.
     """
+    check_validation(config, data)
     decay = config.get("average_decay")
     first_step = config.get("first_checkpoint_step") or 0
     averaging = None if decay is None else Averaging(decay)
@@ -191,6 +192,18 @@ def make_recipe(
     elif patience is not None:
         callbacks.append(EarlyStopping(monitor, patience=patience, check_on_train_epoch_end=False))
     return Recipe(curves, best, callbacks, staged=bool(stages))
+
+
+def check_validation(config: Mapping[str, Any], data: SplitDataModule) -> None:
+    """Refuses to validate every so many steps where an epoch has fewer."""
+    trainer = config["trainer"]
+    interval, batches = trainer.get("val_check_interval"), len(data.loader("train", shuffle=True))
+    by_epoch = trainer.get("check_val_every_n_epoch", 1) is not None
+    if isinstance(interval, int) and by_epoch and interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval is {interval}, but an epoch has {batches} steps: write at "
+            "most that, or count over epochs with trainer.check_val_every_n_epoch null."
+        )
 
 
 def check_threads(config: Mapping[str, Any]) -> None:
