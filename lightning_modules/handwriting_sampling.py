@@ -229,8 +229,8 @@ def write_lines(
         time += _CHUNK
         peak = looked.masked_fill(beyond, -math.inf).argmax(2) + 1
         over = passed | (peak > end).cummax(0).values
-        place = end.expand(_CHUNK, -1).unsqueeze(2)
-        there, beyond_it = (looked.gather(2, place + k).squeeze(2) for k in (-1, 0))
+        after = end.expand(_CHUNK, -1).unsqueeze(2)
+        there, beyond_it = (looked.gather(2, after + k).squeeze(2) for k in (-1, 0))
         leaving = (peak >= end) & (beyond_it >= _SHARE_BEYOND * (there + beyond_it))
         complete = (over | leaving) & (drawn[..., 2] > 0)
         last = torch.where(complete.any(0), complete.int().argmax(0), _CHUNK - 1)
