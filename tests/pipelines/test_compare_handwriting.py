@@ -37,7 +37,7 @@ def test_from_lines_to_a_champion_that_writes(store, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Leaderboard by test nats per point, lowest first" in printed
     assert "FAILED" not in printed
-    assert "python -m pipelines.write --model models:/pen@champion 'Dear reader,'" in printed
+    assert 'python -m pipelines.write --model models:/pen@champion "Dear reader,"' in printed
     out = tmp_path / "out"
     table = pd.read_csv(out / "leaderboard.csv").set_index("model")
     assert set(table.index) == {"graves", "lstm", "independent", "last_offset"}
