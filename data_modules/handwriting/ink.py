@@ -26,9 +26,13 @@ class Ink:
     @property
     def strokes(self) -> list[NDArray[np.float32]]:
         """The strokes, (N, 2) each."""
-        ends = np.flatnonzero(self.points[:, 2]) + 1
-        parts = np.split(self.points[:, :2], ends)
-        return [part for part in parts if len(part)]
+        return [part[:, :2] for part in split_strokes(self.points)]
+
+
+def split_strokes(points: NDArray[Any]) -> list[NDArray[Any]]:
+    """Splits points (N, 3) after each lift; none of the parts is empty."""
+    parts = np.split(points, np.flatnonzero(points[:, 2]) + 1)
+    return [part for part in parts if len(part)]
 
 
 def from_strokes(text: str, strokes: list[NDArray[Any]], key: str, form: str) -> Ink:

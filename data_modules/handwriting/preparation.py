@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.errors import UserError
-from data_modules.handwriting.ink import Ink
+from data_modules.handwriting.ink import Ink, split_strokes
 
 #: A line is turned by at most this; more is not a slope but a short or odd line.
 _STEEPEST = np.deg2rad(25)
@@ -126,7 +126,7 @@ def resample(points: NDArray[np.float32], pace: float) -> NDArray[np.float32]:
     Each stroke keeps its ends; a stroke of one point stays one.
     """
     parts = []
-    for stroke in np.split(points, np.flatnonzero(points[:-1, 2]) + 1):
+    for stroke in split_strokes(points):
         count = len(stroke) if len(stroke) == 1 else max(2, round(len(stroke) / pace))
         places = np.linspace(0, len(stroke) - 1, count)
         part = np.zeros((count, 3), np.float32)

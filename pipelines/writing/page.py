@@ -11,6 +11,7 @@ from scipy.signal import argrelmax
 from scipy.stats import siegelslopes
 
 from data_modules.errors import UserError
+from data_modules.handwriting.ink import split_strokes
 
 ASCENT = 2.0
 """Body heights from the baseline to the top of tall letters."""
@@ -135,7 +136,7 @@ def lay_out(
     for points in straight:
         points[:, 1] -= top
     placed = [
-        Line(text, [part[:, :2] for part in np.split(points, _ends(points)) if len(part)])
+        Line(text, [part[:, :2] for part in split_strokes(points)])
         for text, points in zip(texts, straight, strict=True)
     ]
     return Page(placed, widest + 2 * margin, bottom - top)
@@ -175,17 +176,12 @@ def straightened(points: NDArray[Any]) -> NDArray[np.float64]:
     return result
 
 
-def _ends(points: NDArray[Any]) -> NDArray[np.intp]:
-    return np.flatnonzero(points[:, 2] > 0.5) + 1
-
-
 def _bottoms(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the points at which the pen turns upwards, (M, 2), of each stroke at least one."""
     found = []
-    for part in np.split(points[:, :2], _ends(points)):
-        if len(part):
-            turns = argrelmax(part[:, 1], mode="clip")[0]
-            found.append(part[turns if len(turns) else [part[:, 1].argmax()]])
+    for part in split_strokes(points):
+        turns = argrelmax(part[:, 1], mode="clip")[0]
+        found.append(part[turns if len(turns) else [part[:, 1].argmax()], :2])
     return np.concatenate(found)
 
 
