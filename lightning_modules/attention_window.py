@@ -15,8 +15,11 @@ from torch.autograd.function import once_differentiable
 from lightning_modules.architectures.base import check_size
 from lightning_modules.architectures.cells import backwards
 
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
-_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+_sigmoid_backward = torch.ops.aten.sigmoid_backward
+_tanh_backward = torch.ops.aten.tanh_backward
+
+#: Steps whose factors are worked out together on the way back: as many as a cache holds.
+_BLOCK = 8
 
 
 class WindowState(NamedTuple):
@@ -186,7 +189,8 @@ class _WindowLoop(torch.autograd.Function):
         moves = projected.new_empty(steps, batch, 3 * components)
         positions = projected.new_empty(steps, batch, components)
         u = torch.arange(1, characters + 1, device=projected.device, dtype=projected.dtype)
-        transposed, window_t = weight.t(), weight_window.t()
+        # Contiguous, because every step reads them.
+        transposed, window_t = weight.t().contiguous(), weight_window.t().contiguous()
         same, first_cell = weight.dtype == projected.dtype, cell
         loop = zip(
             projected, seen[:-1], seen[1:, :, :size], seen[1:, :, size:], gates,
@@ -230,73 +234,87 @@ class _WindowLoop(torch.autograd.Function):
 
     @staticmethod
     def _back(saved, grad_outputs, grad_cells, grad_windows):  # type: ignore[no-untyped-def]
-        """Does it, step by step on what the cache still holds, not in passes over whole sequences.
+        """Does it. `sums` are what the gates' nonlinearities are applied to.
 
-        `sums` are what the gates' nonlinearities are applied to.
+        What does not depend on the running gradient is worked out for a block of steps at a time:
+        that leaves few operations in the loop, and the cache still holds what they read.
         """
         (
             letters, first_cell, weight, weight_window, gates, outputs, cells, tanh_cells, seen,
             moves, positions,
         ) = saved  # fmt: skip
-        batch, size = first_cell.shape
-        components, characters = positions.shape[2], letters.shape[1]
-        u = torch.arange(1, characters + 1, device=moves.device, dtype=moves.dtype)
+        steps, size = len(outputs), outputs.shape[2]
         by_character = letters.transpose(1, 2).contiguous()
+        cells_before = torch.cat([first_cell[None], cells[:-1]])
         grad_sums = torch.empty_like(gates)
         same = weight.dtype == grad_sums.dtype
         low_sums = grad_sums if same else torch.empty_like(grad_sums, dtype=weight.dtype)
         grad_moves = torch.empty_like(moves)
-        # Of phi[t, u] on its way to a, b and kappa: (B, K, U) each.
-        to_moves = moves.new_empty(batch, 3 * components, characters)
-        to_a, to_b, to_kappa = to_moves.split(components, dim=1)
-        scratch = torch.empty_like(first_cell)
+        # What arrives from outside, laid out as `seen`.
+        given = grad_sums.new_zeros(steps, *seen.shape[1:])
+        if grad_outputs is not None:
+            given[..., :size] = grad_outputs
+        if grad_windows is not None:
+            given[..., size:] = grad_windows
+        grad_seen = torch.zeros_like(given[0])
         grad_cell = torch.zeros_like(first_cell)
-        grad_seen = grad_cell.new_zeros(batch, weight.shape[1])
-        grad_position = moves.new_zeros(batch, components)
-        loop = backwards(
-            gates, grad_sums, low_sums, torch.cat([first_cell[None], cells[:-1]]), tanh_cells,
-            moves, grad_moves, positions,
-            grad_outputs, grad_cells, grad_windows,
-        )  # fmt: skip
-        for (
-            gate, sums, low, cell_before, tanh_c, move, grad_move, kappa, grad_h, grad_c, grad_w,
-        ) in loop:  # fmt: skip
-            grad_hidden, grad_window = grad_seen[:, :size], grad_seen[:, size:]
-            if grad_w is not None:
-                grad_window = grad_window + grad_w
-            a, b, k = move.unsqueeze(2).split(components, dim=1)
-            distance = kappa.unsqueeze(2) - u
-            torch.mul(distance, b, out=to_kappa).neg_()
-            torch.mul(to_kappa, distance, out=to_b)
-            torch.exp(to_b, out=to_a).mul_(a)
-            to_b.mul_(to_a)
-            to_kappa.mul_(to_a).mul_(2)
-            grad_phi = torch.bmm(grad_window.unsqueeze(1), by_character)
-            torch.bmm(to_moves, grad_phi.transpose(1, 2), out=grad_move.unsqueeze(2))
-            into_kappa = grad_move[:, 2 * components :]
-            grad_position = grad_position + into_kappa
-            torch.mul(grad_position, k.squeeze(2), out=into_kappa)
-            grad_hidden = torch.addmm(grad_hidden, grad_move, weight_window)
-            if grad_h is not None:
-                grad_hidden.add_(grad_h)
-            if grad_c is not None:
-                grad_cell.add_(grad_c)
-            i, f, o, g = gate.split(size, dim=1)
-            into_i, into_f, into_o, into_g = sums.split(size, dim=1)
-            _sigmoid_backward(torch.mul(grad_hidden, tanh_c, out=scratch), o, grad_input=into_o)
-            _tanh_backward(grad_hidden.mul_(o), tanh_c, grad_input=scratch)
-            grad_cell.add_(scratch)
-            _sigmoid_backward(torch.mul(grad_cell, g, out=scratch), i, grad_input=into_i)
-            _sigmoid_backward(torch.mul(grad_cell, cell_before, out=scratch), f, grad_input=into_f)
-            _tanh_backward(torch.mul(grad_cell, i, out=scratch), g, grad_input=into_g)
-            grad_cell.mul_(f)
-            if same:
-                grad_seen = sums @ weight
-            else:
-                grad_seen = (low.copy_(sums) @ weight).to(grad_cell.dtype)
+        grad_position = torch.zeros_like(positions[0])
+        for end in range(steps, 0, -_BLOCK):
+            block = slice(max(end - _BLOCK, 0), end)
+            i, f, o, g = gates[block].split(size, dim=-1)
+            tanh_c, before = tanh_cells[block], cells_before[block]
+            # The factors of the gradient of h[t], or of c[t], on its way to other gradients.
+            hidden_to_o, hidden_to_cell = _sigmoid_backward(tanh_c, o), _tanh_backward(o, tanh_c)
+            cell_to_i, cell_to_f = _sigmoid_backward(g, i), _sigmoid_backward(before, f)
+            cell_to_g = _tanh_backward(i, g)
+            phi_to_moves, k = _window_factors(moves[block], positions[block], letters.shape[1])
+            loop = backwards(
+                given[block], hidden_to_o, hidden_to_cell, cell_to_i, cell_to_f, cell_to_g, f,
+                phi_to_moves, k, grad_moves[block], None if grad_cells is None else grad_cells[block],
+                grad_sums[block], *grad_sums[block].split(size, dim=-1), low_sums[block],
+            )  # fmt: skip
+            for (
+                grad, to_o, to_cell, to_i, to_f, to_g, f, to_moves, k, grad_move, grad_c,
+                sums, into_i, into_f, into_o, into_g, low,
+            ) in loop:  # fmt: skip
+                grad_seen = grad.add_(grad_seen)
+                grad_phi = torch.bmm(grad_seen[:, size:].unsqueeze(1), by_character)
+                torch.bmm(to_moves, grad_phi.transpose(1, 2), out=grad_move.unsqueeze(2))
+                into_kappa = grad_move[:, 2 * len(k[0]) :]
+                grad_position.add_(into_kappa)
+                torch.mul(grad_position, k, out=into_kappa)
+                grad_hidden = torch.addmm(grad_seen[:, :size], grad_move, weight_window)
+                if grad_c is not None:
+                    grad_cell.add_(grad_c)
+                grad_cell.addcmul_(grad_hidden, to_cell)
+                torch.mul(grad_hidden, to_o, out=into_o)
+                torch.mul(grad_cell, to_i, out=into_i)
+                torch.mul(grad_cell, to_f, out=into_f)
+                torch.mul(grad_cell, to_g, out=into_g)
+                grad_cell.mul_(f)
+                grad_seen = (sums if same else low.copy_(sums)) @ weight
         grad_weight = low_sums.flatten(0, 1).t() @ seen[:-1].flatten(0, 1)
         moved = grad_moves.flatten(0, 1)
+        grad_seen = grad_seen.to(grad_cell.dtype)
         return (
             grad_sums, None, grad_seen[:, :size], grad_cell, grad_position, grad_seen[:, size:],
             grad_weight, moved.t() @ outputs.flatten(0, 1), moved.sum(0),
         )  # fmt: skip
+
+
+def _window_factors(moves: Tensor, positions: Tensor, characters: int) -> tuple[Tensor, Tensor]:
+    """Returns the factors of phi's gradient on its way to log a, log b and kappa, and k.
+
+    Those are (T, B, 3 K, U); k, that of kappa's on its way to log k, is (T, B, K).
+    """
+    a, b, k = moves.chunk(3, dim=-1)
+    u = torch.arange(1, characters + 1, device=moves.device, dtype=moves.dtype)
+    distance = positions.unsqueeze(-1) - u
+    factors = moves.new_empty(*moves.shape, characters)
+    to_a, to_b, to_kappa = factors.chunk(3, dim=2)
+    torch.mul(distance, b.unsqueeze(-1), out=to_kappa).neg_()
+    torch.mul(to_kappa, distance, out=to_b)
+    torch.exp(to_b, out=to_a).mul_(a.unsqueeze(-1))
+    to_b.mul_(to_a)
+    to_kappa.mul_(to_a).mul_(2)
+    return factors, k
