@@ -270,7 +270,8 @@ class _WindowLoop(torch.autograd.Function):
             phi_to_moves, k = _window_factors(moves[block], positions[block], letters.shape[1])
             loop = backwards(
                 given[block], hidden_to_o, hidden_to_cell, cell_to_i, cell_to_f, cell_to_g, f,
-                phi_to_moves, k, grad_moves[block], None if grad_cells is None else grad_cells[block],
+                phi_to_moves, k, grad_moves[block],
+                None if grad_cells is None else grad_cells[block],
                 grad_sums[block], *grad_sums[block].split(size, dim=-1), low_sums[block],
             )  # fmt: skip
             for (
