@@ -1,7 +1,8 @@
 import contextlib
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -86,25 +87,26 @@ def test_experiment_created_by_many_at_once(store):
     assert len(got) == 4 and len(set(got)) == 1
 
 
-def create_elsewhere(uri, start, queue):
-    store = tracking.client(uri)
-    while time.time() < start:
-        time.sleep(0.001)
-    queue.put(tracking.experiment_id(store, "forecasting/new"))
+CREATE = """
+import sys, time
+from pipelines import tracking
+store = tracking.client(sys.argv[1])
+while time.time() < float(sys.argv[2]):
+    time.sleep(0.001)
+print(tracking.experiment_id(store, "forecasting/new"))
+"""
 
 
 @pytest.mark.slow
 def test_experiment_created_by_two_processes(store):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    arguments = (store.tracking_uri, time.time() + 15, queue)
-    processes = [context.Process(target=create_elsewhere, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    got = {queue.get(timeout=90) for _ in processes}
-    for process in processes:
-        process.join()
-    assert len(got) == 1
+    command = [sys.executable, "-c", CREATE, store.tracking_uri, str(time.time() + 15)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    got = [process.communicate(timeout=90) for process in processes]
+    created = {output.strip() for output, _ in got}
+    assert len(created) == 1 and created != {""}, got
 
 
 def test_a_deleted_experiment_is_explained(store):
