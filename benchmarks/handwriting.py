@@ -158,16 +158,14 @@ def sampling(network: HandwritingNetwork, head: MixtureDensity, lines: int) -> C
     step = StepNetwork(network, head)
     text = torch.randint(1, ALPHABET + 1, (lines, CHARACTERS))
     letters = one_hot(text, ALPHABET).float()
-    u = torch.arange(1.0, CHARACTERS + 1)
     state, start = network.initial_state(lines), torch.zeros(lines, 3)
 
     def write() -> None:
-        buffer, cells, position = step.buffers(state, start)
+        under_way = step.lines(state, start, letters)
         chance = torch.cat([torch.rand(POINTS, lines, 2), torch.randn(POINTS, lines, 2)], dim=2)
-        phi = torch.empty(lines, CHARACTERS)
         for numbers in chance:
-            out = step.step(buffer, cells, position, letters, u, phi)
-            buffer[:, step.x] = head.mixture(out).sharpened(0.5).sample(numbers)
+            mixture = head.mixture(under_way.step()).sharpened(0.5)
+            under_way.x.copy_(mixture.sample(numbers))
 
     return torch.no_grad()(write)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from data_modules.handwriting.ink import Ink, from_offsets, offsets
 from data_modules.handwriting.parts import denormalise, normalise
 from data_modules.handwriting.specification import HandwritingSpec
-from lightning_modules.attention_window import one_hot
+from lightning_modules.attention_window import LEAST_WEIGHT, one_hot
 from lightning_modules.handwriting_network import HandwritingNetwork, NetworkState
 from lightning_modules.mixture_density import MixtureDensity
 
@@ -111,56 +111,86 @@ class StepNetwork:
             slice(width - size, width),
         ]
         self.x, self.window = slice(size, size + 3), slice(size + 3, size + given)
-        self.head = head
 
-    def buffers(self, state: NetworkState, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Returns the buffer (B, 3 H + 3 + A), the cells and the positions of a state."""
+    def lines(self, state: NetworkState, x: Tensor, letters: Tensor) -> "Lines":
+        """Returns lines to go on with.
+
+        Args:
+            state: Of each line.
+            x: Their last offsets (B, 3).
+            letters: Their characters (B, U + 1, A); the last is none.
+        """
         first = state.window
         buffer = torch.cat([first.hidden, x, first.window, state.second[0], state.third[0]], 1)
-        return (
-            buffer,
-            [first.cell.clone(), state.second[1].clone(), state.third[1].clone()],
-            first.position.clone(),
-        )
+        cells = [first.cell.clone(), state.second[1].clone(), state.third[1].clone()]
+        return Lines(self, buffer, cells, first.position.clone(), letters)
 
-    def step(
+
+class Lines:
+    """Lines under way: what a :class:`StepNetwork` works on, and the views that each step needs.
+
+    Attributes:
+        x: Last offsets (B, 3): what was drawn is to be put here before the next step.
+        phi: The window's weights (B, U + 1) after the last step.
+        position: (B, K).
+    """
+
+    def __init__(
         self,
+        network: StepNetwork,
         buffer: Tensor,
         cells: list[Tensor],
         position: Tensor,
         letters: Tensor,
-        u: Tensor,
-        phi: Tensor,
-    ) -> Tensor:
-        """Goes one step on, in place.
+    ) -> None:
+        self.network, self.buffer, self.cells = network, buffer, cells
+        self.position, self.letters = position, letters
+        size, count = network.size, len(buffer)
+        self.x, self._window = buffer[:, network.x], buffer[:, network.window].unsqueeze(1)
+        self.phi = buffer.new_empty(letters.shape[:2])
+        self._out = buffer.new_empty(count, len(network.biases[3]))
+        self._moves = buffer.new_empty(count, 3 * network.components)
+        self._a, self._b, self._k = self._moves.split(network.components, dim=1)
+        self._u = torch.arange(1, letters.shape[1] + 1, device=buffer.device, dtype=buffer.dtype)
+        sums, self._tanh = buffer.new_empty(count, 4 * size), buffer.new_empty(count, size)
+        self._sums, self._gates = sums, (sums[:, : 3 * size], *sums.split(size, dim=1))
+        self._layers = [
+            (buffer[:, seen], buffer[:, hidden], cell, weight, bias)
+            for seen, hidden, cell, weight, bias in zip(
+                network.slices, network.hidden, cells, network.weights, network.biases, strict=False
+            )
+        ]
 
-        Args:
-            buffer: With the last offset in its place ``x``.
-            cells: (B, H) of each layer.
-            position: (B, K).
-            letters: Characters (B, U + 1, A); the last is none.
-            u: (U + 1,) their numbers, from 1.
-            phi: Receives the window's weights (B, U + 1).
+    def kept(self, which: Tensor) -> "Lines":
+        """Returns some of the lines: those at which a mask (B,) is true."""
+        cells = [cell[which] for cell in self.cells]
+        return Lines(
+            self.network, self.buffer[which], cells, self.position[which], self.letters[which]
+        )
 
-        Returns:
-            The numbers of the head (B, 1 + 6 M).
-        """
-        for layer, (seen, hidden, cell) in enumerate(
-            zip(self.slices, self.hidden, cells, strict=True)
-        ):
-            sums = torch.addmm(self.biases[layer], buffer[:, seen], self.weights[layer])
-            gates = sums[:, : 3 * self.size].sigmoid_()
-            i, f, o = gates.split(self.size, dim=1)
-            cell.mul_(f).addcmul_(i, sums[:, 3 * self.size :].tanh_())
-            torch.mul(o, cell.tanh(), out=buffer[:, hidden])
-            if layer == 0:
-                moves = torch.addmm(self.biases[4], buffer[:, hidden], self.weights[4]).exp_()
-                a, b, k = moves.split(self.components, dim=1)
-                position.add_(k)
-                bells = (position.unsqueeze(2) - u).square_().mul_(b.unsqueeze(2)).neg_().exp_()
-                torch.bmm(a.unsqueeze(1), bells, out=phi.unsqueeze(1))
-                torch.bmm(phi.unsqueeze(1), letters, out=buffer[:, self.window].unsqueeze(1))
-        return torch.addmm(self.biases[3], buffer, self.weights[3])
+    def step(self) -> Tensor:
+        """Goes one step on, and returns the numbers of the head (B, 1 + 6 M)."""
+        ifo, i, f, o, g = self._gates
+        for seen, hidden, cell, weight, bias in self._layers:
+            torch.addmm(bias, seen, weight, out=self._sums)
+            ifo.sigmoid_()
+            cell.mul_(f).addcmul_(i, g.tanh_())
+            torch.mul(o, torch.tanh(cell, out=self._tanh), out=hidden)
+            if cell is self.cells[0]:
+                self._look(hidden)
+        weight, bias = self.network.weights[3], self.network.biases[3]
+        return torch.addmm(bias, self.buffer, weight, out=self._out)
+
+    def _look(self, hidden: Tensor) -> None:
+        """Moves the window, as :class:`lightning_modules.attention_window.WindowedLSTM` does."""
+        weight, bias = self.network.weights[4], self.network.biases[4]
+        torch.addmm(bias, hidden, weight, out=self._moves).exp_()
+        self.position.add_(self._k)
+        bells = (self.position.unsqueeze(2) - self._u).square_().mul_(self._b.unsqueeze(2))
+        phi = self.phi.unsqueeze(1)
+        torch.bmm(self._a.unsqueeze(1), bells.neg_().exp_(), out=phi)
+        torch.threshold_(phi, LEAST_WEIGHT, 0.0)
+        self._window.copy_(torch.bmm(phi, self.letters))
 
 
 def write_lines(
@@ -191,7 +221,6 @@ def write_lines(
         Offsets (T, 3) in body heights, window (T, U + 1), and whether the end was reached, each.
     """
     device = network.first.bias.device
-    step = StepNetwork(network, head)
     before = list(style[0]) if style else []
     counts = torch.tensor([len(text) for text in texts], device=device)
     ids = torch.zeros(len(texts), len(before) + int(counts.max()) + 1, dtype=torch.long)
@@ -210,7 +239,7 @@ def write_lines(
     caps = (_CAP_FACTOR * spec.points_per_character * counts + _CAP_POINTS).long()
     chances = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    buffer, cells, position = step.buffers(state, x)
+    lines = StepNetwork(network, head).lines(state, x, letters)
     alive = torch.arange(len(texts), device=device)
     passed = torch.zeros_like(beyond[:, 0])
     points: list[list[Tensor]] = [[] for _ in texts]
@@ -219,13 +248,13 @@ def write_lines(
     time = 0
     while len(alive):
         chance = torch.stack([_chance(chances[row]) for row in alive.tolist()], 1).to(device)
-        drawn = buffer.new_empty(_CHUNK, len(alive), 3)
-        looked = buffer.new_empty(_CHUNK, len(alive), len(u))
+        drawn = chance.new_empty(_CHUNK, len(alive), 3)
+        looked = chance.new_empty(_CHUNK, len(alive), len(u))
         for now, phi, numbers in zip(drawn, looked, chance, strict=True):
-            out = step.step(buffer, cells, position, letters, u, phi)
-            mixture = head.mixture(out).sharpened(legibility)
+            mixture = head.mixture(lines.step()).sharpened(legibility)
             now.copy_(mixture.sample(numbers))
-            buffer[:, step.x] = now
+            lines.x.copy_(now)
+            phi.copy_(lines.phi)
         time += _CHUNK
         peak = looked.masked_fill(beyond, -math.inf).argmax(2) + 1
         over = passed | (peak > end).cummax(0).values
@@ -241,9 +270,8 @@ def write_lines(
             finished[row] = bool(complete[:, place].any())
         keep = ~(complete.any(0) | capped)
         # A window so narrow that it saw no place at all was not largest beyond the end either.
-        passed = (over[-1] | (position.amin(1) > end + 1))[keep]
-        alive, buffer, position, letters = alive[keep], buffer[keep], position[keep], letters[keep]
-        cells = [cell[keep] for cell in cells]
+        passed = (over[-1] | (lines.position.amin(1) > end + 1))[keep]
+        alive, lines = alive[keep], lines.kept(keep)
         beyond, end, caps = beyond[keep], end[keep], caps[keep]
     result = []
     for row, text in enumerate(texts):

@@ -77,14 +77,16 @@ class Mixture(NamedTuple):
                 standard normal ones.
         """
         ladder = self.log_weights.exp().cumsum(-1)
-        chosen = (chance[:, :1] * ladder[:, -1:] > ladder).sum(-1).clamp_(max=ladder.shape[1] - 1)
-        row = torch.arange(len(chosen), device=chosen.device)
-        rho = self.correlations[row, chosen]
-        z, other = chance[:, 2], chance[:, 3]
-        turned = torch.stack([z, rho * z + torch.sqrt(1 - rho.square()) * other], dim=-1)
-        xy = self.means[row, chosen] + self.log_deviations[row, chosen].exp() * turned
-        lift = (chance[:, 1] < self.lift.sigmoid()).to(xy.dtype)
-        return torch.cat([xy, lift.unsqueeze(-1)], dim=-1)
+        chosen = (chance[:, :1] * ladder[:, -1:] > ladder).sum(-1, keepdim=True)
+        rho = self.correlations.gather(1, chosen)
+        both = chosen.unsqueeze(2).expand(-1, -1, 2)
+        means, log_deviations = (
+            each.gather(1, both).squeeze(1) for each in (self.means, self.log_deviations)
+        )
+        z, other = chance[:, 2:3], chance[:, 3:]
+        turned = torch.cat([z, rho * z + torch.sqrt(1 - rho.square()) * other], dim=1)
+        lift = (chance[:, 1:2] < self.lift.sigmoid().unsqueeze(1)).to(z.dtype)
+        return torch.cat([torch.addcmul(means, log_deviations.exp(), turned), lift], dim=1)
 
 
 class MixtureDensity(nn.Module):

@@ -33,7 +33,12 @@ def parser() -> ArgumentParser:
     )
     for option, kind, default, text in (
         ("--checkpoints", str, "checkpoints", "Folder from which a stopped training goes on."),
-        ("--only", list[Literal["synthesizer", "recognizer"]], list(PRETRAINED), "Which of them."),
+        (
+            "--only",
+            list[Literal["synthesizer", "recognizer"]],
+            list(PRETRAINED),
+            "Which of them: [synthesizer], say.",
+        ),
         ("--to", str, str(FOLDER), "Folder that receives them."),
     ):
         pretrain_parser.add_argument(option, type=kind, default=default, help=text)

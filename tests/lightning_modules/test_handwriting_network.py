@@ -58,19 +58,17 @@ def test_steps_of_sampling_equal_whole_sequences():
     whole, _ = network(x, TEXT)
     step = StepNetwork(network, head)
     letters = torch.cat([one_hot(TEXT, 5), torch.zeros(2, 1, 5)], dim=1).float()
-    u = torch.arange(1.0, 6.0)
     with torch.no_grad():
         for start in (0, 4):  # from the beginning, and from a carried state
             state = network.initial_state(2) if not start else network(x[:start], TEXT)[1]
-            buffer, cells, position = step.buffers(state, x[start])
+            lines = step.lines(state, x[start], letters)
             for t in range(start, len(x)):
-                buffer[:, step.x] = x[t]
-                phi = torch.empty(2, 5)
-                numbers = step.step(buffer, cells, position, letters, u, phi)
+                lines.x.copy_(x[t])
+                numbers = lines.step()
                 torch.testing.assert_close(numbers, head.linear(whole[t]), rtol=1e-4, atol=1e-5)
             hidden, _, positions, _ = network.first(x, TEXT)
             expected = network.first.weigh(hidden[-1], positions[-1], 5)
-            torch.testing.assert_close(phi, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(lines.phi, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_for_training_only():
