@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data_modules.specification import SeriesSpec
+from lightning_modules.fitted_model import FittedModel
 from lightning_modules.uncertainty import ConformalIntervals
 
 if TYPE_CHECKING:
@@ -19,15 +20,10 @@ if TYPE_CHECKING:
 _BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
 
 
-class Baseline(ConformalIntervals):
-    """Base of the classical forecasters.
-
-    Attributes:
-        fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
-    """
+class Baseline(FittedModel, ConformalIntervals):
+    """Base of the classical forecasters."""
 
     task = "forecasting"
-    fitted: Tensor
 
     def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
         """Keeps the specification.
@@ -39,21 +35,14 @@ class Baseline(ConformalIntervals):
         Raises:
             ValueError: The nominal coverage is no share.
         """
-        super().__init__()
-        self.spec = SeriesSpec.from_dict(spec)
+        super().__init__(SeriesSpec.from_dict(spec))
         self.coverage = coverage
         self.add_conformal_margin()
-        self.register_buffer("fitted", torch.tensor(False))
-
-    @classmethod
-    def applies_to(cls, data: "SeriesDataModule") -> bool:
-        """Tells whether the forecaster makes sense for data that are set up."""
-        return True
 
     @property
     def init_args(self) -> dict[str, Any]:
         """Plain values with which the class is built anew; the rest is in the state dict."""
-        return {"spec": self.spec.to_dict(), "coverage": self.coverage}
+        return super().init_args | {"coverage": self.coverage}
 
     @property
     def minimum_history(self) -> int:
@@ -78,11 +67,7 @@ class Baseline(ConformalIntervals):
             ValueError: The data are others than those of the specification, or such that the
                 forecaster does not apply to them.
         """
-        if data.spec.to_dict() != self.spec.to_dict():
-            raise ValueError(
-                f"{type(self).__name__} was built with another specification than that of the "
-                "data: build it with data.spec.to_dict()"
-            )
+        self.check_data(data)
         with torch.no_grad():
             self._fit(data)
             self.fitted.fill_(True)
@@ -102,9 +87,8 @@ class Baseline(ConformalIntervals):
             ValueError: The forecaster is not fitted, the history has another number of channels
                 or too few steps, or a known future is needed and missing or of another shape.
         """
+        self.check_fitted()
         name = type(self).__name__
-        if not self.fitted:
-            raise ValueError(f"{name} is not fitted: call fit(data), or load a fitted state")
         channels = len(self.spec.channels)
         if history.dim() != 3 or history.shape[2] != channels:
             raise ValueError(

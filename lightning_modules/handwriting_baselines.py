@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.handwriting.specification import HandwritingSpec, StrokeBatch
 from lightning_modules.architectures.base import valid_steps
+from lightning_modules.fitted_model import FittedModel
 from lightning_modules.mixture_density import Mixture
 
 if TYPE_CHECKING:
@@ -36,15 +37,10 @@ _LEAST_POINTS = 10
 _REGULARISATION = 1e-4
 
 
-class HandwritingBaseline(nn.Module):
-    """Base of the densities without a network.
-
-    Attributes:
-        fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
-    """
+class HandwritingBaseline(FittedModel):
+    """Base of the densities without a network."""
 
     task = "handwriting"
-    fitted: Tensor
 
     def __init__(self, spec: dict[str, Any]) -> None:
         """Keeps the specification.
@@ -52,24 +48,7 @@ class HandwritingBaseline(nn.Module):
         Args:
             spec: ``HandwritingSpec.to_dict()`` of the data.
         """
-        super().__init__()
-        self.spec = HandwritingSpec.from_dict(spec)
-        self.register_buffer("fitted", torch.tensor(False))
-
-    @classmethod
-    def applies_to(cls, data: "Handwriting") -> bool:
-        """Tells whether the density makes sense for data that are set up: for all."""
-        return True
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built again, so that the state dict fits."""
-        return {"spec": self.spec.to_dict()}
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers learned from the training part."""
-        raise NotImplementedError
+        super().__init__(HandwritingSpec.from_dict(spec))
 
     def fit(self, data: "Handwriting") -> Self:
         """Fits the density to the training part.
@@ -83,11 +62,7 @@ class HandwritingBaseline(nn.Module):
         Raises:
             ValueError: The data are others than those of the specification.
         """
-        if data.spec.to_dict() != self.spec.to_dict():
-            raise ValueError(
-                f"{type(self).__name__} was built with another specification than that of the "
-                "data: build it with data.spec.to_dict()"
-            )
+        self.check_data(data)
         steps = [_steps(batch) for batch in data.loader("train")]
         before, after = (torch.cat(each).double().numpy() for each in zip(*steps, strict=True))
         with torch.no_grad():
@@ -115,10 +90,7 @@ class HandwritingBaseline(nn.Module):
         Raises:
             ValueError: The density is not fitted.
         """
-        if not self.fitted:
-            raise ValueError(
-                f"{type(self).__name__} is not fitted: call fit(data), or load a fitted state"
-            )
+        self.check_fitted()
         return self._next_point(last)
 
     def _fit(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.text_specification import TextSpec
+from lightning_modules.fitted_model import FittedModel
 from lightning_modules.temperature import fit_temperature
 
 if TYPE_CHECKING:
@@ -34,21 +35,17 @@ class LabelledWords(Protocol):
         """Returns all tokens of some texts."""
 
 
-class TextBaseline(nn.Module):
+class TextBaseline(FittedModel):
     """Base of the classical text classifiers.
 
     They are fitted on the training part; choices and the temperature of the softmax (Guo et al.
     2017, as for the networks) come from the validation part, on which nothing else is fitted.
-    Numbers that were learned are buffers, so that :func:`lightning_modules.saving.save_model` and
-    ``load_model`` keep a fitted classifier with :attr:`init_args`, and nothing is pickled.
 
     Attributes:
-        fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
         temperature: By which logits are divided: () float32.
     """
 
     task = "classification"
-    fitted: Tensor
     temperature: Tensor
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -57,25 +54,8 @@ class TextBaseline(nn.Module):
         Args:
             spec: ``TextSpec.to_dict()`` of the data.
         """
-        super().__init__()
-        self.spec = TextSpec.from_dict(spec)
-        self.register_buffer("fitted", torch.tensor(False))
+        super().__init__(TextSpec.from_dict(spec))
         self.register_buffer("temperature", torch.tensor(1.0))
-
-    @classmethod
-    def applies_to(cls, data: "Tweets") -> bool:
-        """Tells whether the classifier makes sense for data that are set up."""
-        return True
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built again, so that the state dict fits."""
-        return {"spec": self.spec.to_dict()}
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers learned from the training part; the temperature and choices do not count."""
-        raise NotImplementedError
 
     def fit(self, data: "Tweets", metric: str = "error_rate") -> Self:
         """Fits the classifier to the training part, makes its choices, and calibrates it.
@@ -90,11 +70,7 @@ class TextBaseline(nn.Module):
         Raises:
             ValueError: The data are others than those of the specification.
         """
-        if data.spec.to_dict() != self.spec.to_dict():
-            raise ValueError(
-                f"{type(self).__name__} was built with another specification than that of the "
-                "data: build it with data.spec.to_dict()"
-            )
+        self.check_data(data)
         validation = data.parts["validation"]
         self.metric = metric
         with torch.no_grad():
@@ -115,10 +91,7 @@ class TextBaseline(nn.Module):
         Raises:
             ValueError: The classifier is not fitted, or a text is a string.
         """
-        if not self.fitted:
-            raise ValueError(
-                f"{type(self).__name__} is not fitted: call fit(data), or load a fitted state"
-            )
+        self.check_fitted()
         if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
             raise ValueError("a text is given as a list of tokens, not as a string: tokenise it")
         if not texts:
