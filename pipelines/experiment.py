@@ -212,7 +212,7 @@ def explained() -> Iterator[None]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Ends the program with the message alone where a user's mistake stopped it.
+    """Ends the program with the message alone where a user's mistake, or the user, stopped it.
 
     A training that diverged counts as one: the message says which options to change.
     """
@@ -221,6 +221,9 @@ def user_errors() -> Iterator[None]:
     except (UserError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def build_data(config: Mapping[str, Any]) -> SplitDataModule:

@@ -261,6 +261,7 @@ def fit(
     Raises:
         UserError: If options contradict one another.
         FloatingPointError: If training diverges, or no epoch gives finite predictions.
+        KeyboardInterrupt: If the user stopped it, with a message that says what is left.
     """
     check_threads(config)
     torch.set_num_threads(config["num_threads"])
@@ -301,6 +302,15 @@ def fit(
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         except MisconfigurationException as error:  # options that do not go together
             raise UserError(f"trainer: {error}") from error
+        except SystemExit:  # what Lightning makes of Ctrl-C, without a word
+            raise KeyboardInterrupt(
+                f"interrupted at step {trainer.global_step}: "
+                + (
+                    f"the same command goes on from {resumable.folder}."
+                    if resumable
+                    else "with --checkpoints FOLDER the same command would go on from there."
+                )
+            ) from None
     if not curves.curves["validation"]:
         raise UserError(
             "trainer: training ended before its first validation, which chooses the model; give "

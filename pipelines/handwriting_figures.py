@@ -170,8 +170,8 @@ def next_point_figure(specimens: Specimens, name: str) -> Figure:
     figure = Figure(figsize=(width, height + 2.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=[height, 1.2])
     # The root shows what is faint beside what is sure.
-    upper.imshow(np.sqrt(specimens.density.values), cmap="magma", extent=specimens.density.extent)
-    _draw_ink(upper, specimens.points, "white", 0.5)
+    upper.imshow(np.sqrt(specimens.density.values), cmap="Oranges", extent=specimens.density.extent)
+    _draw_ink(upper, specimens.points, INK, 0.6)
     upper.set_axis_off()
     upper.set_title(wrapped(f"Where {name} expected the pen in {specimens.text!r}"))
     steps = np.arange(1, len(specimens.points))

@@ -44,6 +44,11 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Says so where a training goes on."""
+        if trainer.global_step:
+            print(f"goes on from step {trainer.global_step}, as {self.path} has it", flush=True)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the file; Lightning sees to it that this comes after all other callbacks."""
         trainer.save_checkpoint(self.path)

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from pipelines import train
-from pipelines.experiment import build_data, plain
+from pipelines.experiment import build_data, plain, user_errors
 from pipelines.fitting import fit
 
 STAGED = [
@@ -70,6 +70,30 @@ def test_it_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, schedule, aver
     assert got.metrics == pytest.approx(whole.metrics, rel=1e-5)
     for one, other in zip(got.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+class ControlC(Callback):
+    """A user who loses patience before a step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_control_c_says_what_is_left(tiny_config, tmp_path, monkeypatch, capsys, kept):
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would switch Ctrl-C off
+    config = tiny_config("--data.batch_size=1000", "--trainer.max_epochs=3")
+    config["checkpoints"] = str(tmp_path / "kept") if kept else None
+    with pytest.raises(SystemExit) as ended, user_errors():
+        fitted(config, tmp_path / "one", ControlC())
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    assert "interrupted at step 2: " in said
+    assert (f"goes on from {tmp_path / 'kept'}" if kept else "--checkpoints FOLDER") in said
+    if kept:
+        assert fitted(config, tmp_path / "two").optimizer_steps == 3
+        assert "goes on from step 2" in capsys.readouterr().out
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch_and_of_a_stage(tiny_config, tmp_path, monkeypatch):
