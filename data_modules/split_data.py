@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
+from functools import cached_property
 from typing import Any, Protocol
 
 import lightning as L
@@ -9,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data_modules.errors import UserError
+from data_modules.resumable import EpochProgress, ResumableBatches
 
 
 class Specification(Protocol):
@@ -115,7 +117,22 @@ class SplitDataModule(L.LightningDataModule, ABC):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the training items, shuffled unless training is stateful."""
-        return self.loader("train", shuffle=True)
+        loader = self.loader("train", shuffle=True)
+        batches = ResumableBatches(loader.batch_sampler, self.progress)
+        return DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+
+    @cached_property
+    def progress(self) -> EpochProgress:
+        """How far the training is in its epoch."""
+        return EpochProgress()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps of the data: how far in its epoch a training is."""
+        return self.progress.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.progress.load_state_dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Returns the validation items."""

@@ -33,9 +33,8 @@ class WholeFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` after each validation: all that a training needs to go on.
 
-    That is weights, optimiser, schedule, every callback and torch's random numbers on the CPU. Not
-    where in the data an epoch was: the rest of an epoch that was stopped in its middle is drawn
-    anew, so that some items come twice in it and others not at all.
+    That is weights, optimiser, schedule, every callback, torch's random numbers on the CPU, and
+    where in an epoch the data were.
 
     Args:
         path: Where to.

@@ -72,6 +72,23 @@ def test_it_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, schedule, aver
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("stop", [3, 4, 5, 7, 8])
+def test_the_rest_of_an_epoch_is_the_rest_of_that_epoch(tiny_config, tmp_path, stop):
+    """Stopped in the middle of epochs, with dropout: weights are those of an unbroken training."""
+    arguments = ["--trainer.val_check_interval=1", "--trainer.max_epochs=4"]
+    config = tiny_config(*arguments)
+    config["architecture"]["init_args"] |= {"num_layers": 2, "dropout": 0.3}
+    whole = fitted(config, tmp_path / "whole")
+    config["checkpoints"] = str(tmp_path / "kept")
+    interrupted(config, tmp_path / "one", step=1)
+    interrupted(config, tmp_path / "two", step=stop)
+    got = fitted(config, tmp_path / "three")
+    assert got.optimizer_steps == whole.optimizer_steps == 12
+    assert got.curves["validation"] == whole.curves["validation"]
+    for one, other in zip(got.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 class ControlC(Callback):
     """A user who loses patience before a step."""
 

@@ -1,0 +1,66 @@
+"""Batches that go on where a stopped training was, in the order that its epoch had."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class EpochProgress:
+    """How far a training is in its epoch.
+
+    That is the random numbers that the epoch began with, by which its order is drawn again, and how
+    many of its batches were handed out.
+    """
+
+    def __init__(self) -> None:
+        self.start: Tensor | None = None
+        self.given = 0
+        self.resumed: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where in the epoch the training is, and torch's random numbers now."""
+        return {"start": self.start, "given": self.given, "now": torch.get_rng_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the batches that are drawn next be what is left of that epoch, if anything is."""
+        self.resumed = state if state["given"] else None
+
+
+class ResumableBatches(Sampler[Any]):
+    """Draws the batches of another sampler, from the beginning or from where a training was.
+
+    Args:
+        batches: Row numbers of each batch. Its chance comes from torch's global generator.
+        progress: Is kept up to date, and says where to begin.
+    """
+
+    def __init__(self, batches: Any, progress: EpochProgress) -> None:
+        self._batches, self._progress = batches, progress
+
+    def __len__(self) -> int:
+        """Returns the number of batches of an epoch."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the batches of an epoch, or those that are left of one."""
+        progress = self._progress
+        resumed, progress.resumed = progress.resumed, None
+        if resumed is not None and resumed["given"] < len(self):
+            progress.start, progress.given = resumed["start"].cpu(), resumed["given"]
+            torch.set_rng_state(progress.start)
+            batches = list(self._batches)
+            torch.set_rng_state(resumed["now"].cpu())
+        else:
+            if resumed is not None:
+                # However often a loader has been started since, as if it had been once: each time
+                # it draws a number for its workers.
+                torch.set_rng_state(resumed["now"].cpu())
+                torch.empty((), dtype=torch.int64).random_()
+            progress.start, progress.given = torch.get_rng_state(), 0
+            batches = list(self._batches)  # all of them, so that the order is drawn at once
+        for batch in batches[progress.given :]:
+            progress.given += 1
+            yield batch
