@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.legibility [--synthesizer DIR] [--recognizer DIR] [--path lines.npz]``
 
-The recogniser reads the true lines of the test part, and lines that the synthesiser wrote of the
-same sentences: once each, the first attempt. A line that did not come to its end counts as wrong in
-every character. Intervals (95 %) are those of a bootstrap of forms (of the pen: of writers), whose
-lines hang together.
+Both must have been trained with the ``--split`` and the ``--data_seed`` that are given here, or the
+test part is not unseen. The recogniser reads the true lines of it, and lines that the synthesiser
+wrote of the same sentences: once each, the first attempt. A line that did not come to its end
+counts as wrong in every character. Intervals (95 %) are those of a bootstrap of forms (of the pen:
+of writers), whose lines hang together.
 """
 
 import argparse
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recognizer", type=Path, default=FOLDER / "recognizer")
     parser.add_argument("--path", help="Ink of which to take the test part; default: the pen.")
     parser.add_argument("--smooth", type=int, choices=(0, 1), default=1)
+    parser.add_argument("--split", type=float, nargs=3, help="As in both trainings.")
+    parser.add_argument("--data_seed", type=int, default=0, help="As in both trainings.")
     parser.add_argument("--lines", type=int, default=300)
     parser.add_argument("--legibility", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--seed", type=int, default=0)
@@ -63,10 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assert isinstance(synthesizer, HandwritingSynthesizer)
     assert isinstance(recognizer, HandwritingRecognizer)
     data = Handwriting(
-        path=options.path, lines=(4000, 300, options.lines), smooth=bool(options.smooth)
+        path=options.path,
+        lines=(4000, 300, options.lines),
+        smooth=bool(options.smooth),
+        data_seed=options.data_seed,
+        **({"split": options.split} if options.split else {}),
     )
     data.setup()
-    known = set(synthesizer.spec.alphabet)
+    known = set(synthesizer.spec.alphabet) & set(recognizer.spec.alphabet)
     inks = [ink for ink in data.parts["test"].inks if set(ink.text) <= known][: options.lines]
     texts = [ink.text for ink in inks]
     print(machine())

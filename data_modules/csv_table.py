@@ -10,6 +10,7 @@ import difflib
 import functools
 import gzip
 import io
+import os
 import re
 import warnings
 from pathlib import Path
@@ -200,7 +201,7 @@ def read_table(
     Raises:
         UserError: The file cannot be read as a table.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     separators = {"tab": "\t", "\\t": "\t", "space": r"\s+"}
     separator = separators.get(separator, separator)
     if len(separator) != 1 and separator != r"\s+":

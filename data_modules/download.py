@@ -86,7 +86,7 @@ def download(
         UserError: A name is unknown; the network, the server or the disk fails; or what came is
             not what it should be.
     """
-    folder = Path(to).expanduser()
+    folder = Path(os.path.expanduser(to))
     for name in names:
         if name not in sources:
             raise UserError(f"{name!r} cannot be downloaded: choose from {', '.join(sources)}")

@@ -10,6 +10,7 @@ Shapes: L lines of a block, D dimensions.
 import collections
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -228,7 +229,7 @@ def existing_file(path: str | Path) -> Path:
     Raises:
         UserError: There is no such file.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         raise UserError(f"{path} is a folder: write the path of a file of vectors in it")
     if not path.exists():

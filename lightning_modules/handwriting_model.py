@@ -49,6 +49,15 @@ class HandwritingModel(OptimizedModule):
             part: Any = data.parts["train"]
             self.noise.points = int(part.lengths.sum())
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Returns weights, and the deviations of their noise, which no decay may pull at."""
+        (weights,) = super().parameter_groups()
+        own = {id(parameter) for parameter in self.noise.parameters()}
+        if not own:
+            return [weights]
+        learned = [p for p in weights["params"] if id(p) not in own]
+        return [{"params": learned}, {"params": [*self.noise.parameters()], "weight_decay": 0.0}]
+
     @abstractmethod
     def features(self, batch: StrokeBatch) -> Tensor:
         """Returns the features (B, T, H) of each step of a batch."""

@@ -1,5 +1,6 @@
 """Files that a user names: read, and written without writing over what is read."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def check_files(read: Mapping[str, str | None], written: Mapping[str, str | None
         UserError: Naming the option.
     """
     given = {name: path for name, path in {**read, **written}.items() if path is not None}
-    paths = {name: Path(path).expanduser().resolve() for name, path in given.items()}
+    paths = {name: Path(os.path.expanduser(path)).resolve() for name, path in given.items()}
     for name in [name for name in written if name in paths]:
         for other in paths:
             if other != name and _same(paths[name], paths[other]):
@@ -46,7 +47,7 @@ def write_csv(frame: pd.DataFrame, path: str) -> None:
     try:
         # What is no character, such as a stray byte of the command line, is written out.
         frame.to_csv(
-            Path(path).expanduser(), index=False, encoding="utf-8", errors="backslashreplace"
+            Path(os.path.expanduser(path)), index=False, encoding="utf-8", errors="backslashreplace"
         )
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from error

@@ -19,6 +19,7 @@ from lightning_modules.handwriting_baselines import HandwritingBaseline
 from lightning_modules.handwriting_model import HandwritingModel
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.mixture_density import Mixture
+from pipelines.statistics import ratio_terms
 
 Model = HandwritingModel | HandwritingBaseline
 
@@ -46,11 +47,11 @@ class LineErrors:
     def metrics(self) -> dict[str, NDArray[np.float64]]:
         """Returns the errors (N, 1) by metric.
 
-        Long lines count for more: what a line costs is divided by the mean number of steps of all
-        lines, not by its own. So the mean over lines is all nats over all points.
+        Long lines count for more in nats per point: their mean is all nats over all points
+        (:func:`pipelines.statistics.ratio_terms`).
         """
         return {
-            "nats_per_point": self.nats[:, None] / self.steps.mean(),
+            "nats_per_point": ratio_terms(self.nats, self.steps)[:, None],
             "nats_per_sequence": self.nats[:, None],
             "squared_error": self.squared[:, None],
         }

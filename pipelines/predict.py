@@ -5,6 +5,7 @@ CSV file of texts, and gives labels. Only the weights and the JSON of the model 
 is the installed one.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ def load(uri: str) -> Any:
             from pipelines.packaging import fetch_model
 
             return load_model(fetch_model(uri, Path(temporary)))
-        return load_model(find_saved_model(Path(uri).expanduser(), uri))
+        return load_model(find_saved_model(Path(os.path.expanduser(uri)), uri))
 
 
 def refuse_options_of_others(config: Namespace, task: str) -> None:

@@ -1,5 +1,6 @@
 """Forecasts from a history in a CSV file, as ``python -m pipelines.predict`` makes them."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     if config.plot is not None:
         figure = plot(history, frame, answer, config.model)
         try:
-            figure.savefig(Path(config.plot).expanduser(), dpi=150)
+            figure.savefig(Path(os.path.expanduser(config.plot)), dpi=150)
         except OSError as error:
             raise UserError(f"plot: {config.plot} cannot be written: {error.strerror}") from error
     return frame

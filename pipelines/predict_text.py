@@ -1,5 +1,6 @@
 """Labels for a text, or for a CSV file of texts, as ``python -m pipelines.predict`` gives them."""
 
+import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -122,7 +123,9 @@ probability falls or rises when the word is left out.</p>
 </body></html>
 """
     try:
-        Path(path).expanduser().write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+        Path(os.path.expanduser(path)).write_text(
+            page, encoding="utf-8", errors="xmlcharrefreplace"
+        )
     except OSError as error:
         raise UserError(f"html: {path} cannot be written: {error.strerror}") from error
 

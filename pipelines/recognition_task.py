@@ -19,7 +19,9 @@ from lightning_modules.handwriting_recognizer import (
     edit_distances,
     frames_needed,
 )
+from pipelines.files import write_csv
 from pipelines.results import Protocol, Result
+from pipelines.statistics import ratio_terms
 from pipelines.task import TIMED_ITEMS, Evaluation, Serving, Task, median_seconds
 
 #: Lines whose reading the report shows.
@@ -73,11 +75,15 @@ class RecognitionTask(Task):
             alignable = frames >= frames_needed(batch.text, batch.text_lengths)
             nats[batch.index.numpy()] = each.masked_fill(~alignable, torch.nan).double().numpy()
         known = np.isfinite(nats)
-        cost = nats / characters[known].mean()
+        per_character = np.full(len(texts), np.nan)
+        if known.any():
+            cost = ratio_terms(nats[known], characters[known])
+            per_character[:] = cost.mean()
+            per_character[known] = cost
         return Evaluation(
             errors={
-                "character_error_rate": (mistakes / characters.mean())[:, None],
-                "nats_per_character": np.where(known, cost, cost[known].mean())[:, None],
+                "character_error_rate": ratio_terms(mistakes, characters)[:, None],
+                "nats_per_character": per_character[:, None],
             },
             details={"characters": characters},
         )
@@ -107,7 +113,7 @@ class RecognitionTask(Task):
         metric: str,
         load: Callable[[], Any],
     ) -> pd.DataFrame:
-        """Finds the lines in which a model misread most characters."""
+        """Finds the lines in which a model misread most characters for their length."""
         errors = result.errors["character_error_rate"][seed].mean(1)
         worst = errors.argsort()[::-1][:SHOWN]
         inks = [data.parts["test"].inks[i] for i in worst]
@@ -148,13 +154,21 @@ class RecognitionTask(Task):
         """Reads the lines of a file of JSON lines, of ``.npz``, or of IAM-OnDB.
 
         Returns:
-            The name and the text of each.
+            The name and the text of each, or where they were written; and what was left out.
+
+        Raises:
+            UserError: If the file cannot be read, or the output not be written.
         """
         from data_modules.handwriting.preparation import Preparation, prepare
         from data_modules.handwriting.reading import read_ink
 
         if config.input is None:
             raise UserError("--input: give the file with the strokes to be read.")
-        inks, _, _ = prepare(read_ink(Path(config.input)), Preparation(**model.spec.preparation))
+        options = Preparation(**model.spec.preparation)
+        inks, _, dropped = prepare(read_ink(Path(config.input)), options, labelled=False)
         read = model.read([offsets(ink.points)[1:] for ink in inks])
-        return [f"{ink.key}: {text}" for ink, text in zip(inks, read, strict=True)]
+        said = [f"left out: {count} with {reason}" for reason, count in dropped.items()]
+        if config.output is None:
+            return said + [f"{ink.key}: {text}" for ink, text in zip(inks, read, strict=True)]
+        write_csv(pd.DataFrame({"name": [ink.key for ink in inks], "text": read}), config.output)
+        return [*said, f"{len(read)} lines read, written to {config.output}"]

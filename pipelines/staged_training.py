@@ -5,6 +5,7 @@ learning rate and its batch size, and ends when validation has not improved for 
 next one goes on from the best checkpoint, with an optimiser that remembers nothing.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,6 +96,26 @@ class BestCheckpoint(ModelCheckpoint):
         """Saves where validation counts and is the best so far."""
         if trainer.global_step >= self.first_step:
             super().on_validation_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what was best so far, also where the folder has been moved since."""
+
+        def here(path: str) -> str:
+            return path and os.path.join(str(self.dirpath), os.path.basename(path))
+
+        super().load_state_dict(
+            state_dict
+            | {"dirpath": self.dirpath}
+            | {
+                name: here(state_dict[name])
+                for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            }
+            | {
+                "best_k_models": {
+                    here(path): score for path, score in state_dict["best_k_models"].items()
+                }
+            }
+        )
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Returns the best weights, on the CPU."""

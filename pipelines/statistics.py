@@ -153,6 +153,23 @@ class _Spread:
         return float(np.exp(brentq(excess, low, high, xtol=1e-12)))
 
 
+def ratio_terms(totals: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
+    """Returns errors (N,) of items of unequal size, such as nats of lines of unequal length.
+
+    Their mean is the sum of all totals over the sum of all sizes, and they spread about it as that
+    ratio does: an item differs from it by what its total exceeds that of its size, and not because
+    it is long (linearisation; Cochran 1977, "Sampling Techniques", section 6.4).
+
+    Args:
+        totals: Summed error of each item (N,).
+        sizes: How much each item adds to the denominator (N,).
+    """
+    totals, sizes = np.asarray(totals, np.float64), np.asarray(sizes, np.float64)
+    ratio = totals.sum() / sizes.sum()
+    terms: NDArray[np.float64] = ratio + (totals - ratio * sizes) / sizes.mean()
+    return terms
+
+
 def interval(errors: ArrayLike, block_length: int = 1, confidence: float = 0.95) -> Estimate:
     """Estimates a model's mean error over random seeds and random test windows.
 

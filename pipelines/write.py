@@ -1,5 +1,6 @@
 """``python -m pipelines.write "text" --out note.svg``: text in, handwriting out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,9 @@ def load_synthesizer(uri: str) -> "HandwritingSynthesizer":
 def split_style(given: str) -> tuple[Path, str]:
     """Returns the file of a style, FILE or FILE:KEY, and the key of its line, or none."""
     name, _, key = given.rpartition(":")
-    if not name or Path(given).expanduser().exists():
+    if not name or Path(os.path.expanduser(given)).exists():
         name, key = given, ""
-    return Path(name).expanduser(), key
+    return Path(os.path.expanduser(name)), key
 
 
 def read_style(path: Path, key: str, model: "HandwritingSynthesizer") -> "Ink":
@@ -158,7 +159,7 @@ def write(config: Namespace) -> list[str]:
     if not config.body_height > 0:
         raise UserError(f"--body_height is {config.body_height}: write millimetres above 0.")
     hexadecimal(config.ink, "--ink")
-    out = Path(config.out).expanduser()
+    out = Path(os.path.expanduser(config.out))
     if out.suffix.lower() != ".svg":
         raise UserError(
             f"--out is {config.out!r}: write the name of an SVG file, such as note.svg."

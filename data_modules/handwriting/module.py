@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +85,7 @@ class Handwriting(SplitDataModule):
         max_characters: int = 75,
     ) -> None:
         super().__init__()
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else Path(os.path.expanduser(path))
         self.lines, self.characters = list(lines), list(characters)
         self.writers = writers
         self.split, self.data_seed = list(split), data_seed
@@ -181,12 +183,14 @@ class Handwriting(SplitDataModule):
         if self.path is None:
             pools = {"train": "recognition"} if self.writers == "recognition" else {}
             least, most = self.characters
-            return {
+            written = {
                 part: write_lines(
                     count, pools.get(part, part), self.data_seed, characters=(least, most)
                 )
                 for part, count in zip(names, self.lines, strict=True)
             }
+            # Lines of a writer side by side, as those of a form are: their errors hang together.
+            return written | {"test": sorted(written["test"], key=lambda ink: ink.form)}
         inks = read_ink(self.path)
         forms = split_forms({ink.form for ink in inks}, self.split, self.data_seed)
         if self.writers is not None:
@@ -230,10 +234,7 @@ class Handwriting(SplitDataModule):
                 "max_points": self.preparation.max_points,
                 "max_characters": self.preparation.max_characters,
             },
-            # Lines of a form stand side by side; the pen's writers take turns.
-            block_length=max(1, round(len(test) / len({ink.form for ink in test})))
-            if self.path
-            else 1,
+            block_length=_neighbours([ink.form for ink in test]),
             digest=split_digest(parts),
         )
 
@@ -308,6 +309,12 @@ class Handwriting(SplitDataModule):
 
     def _words_on_dropped(self) -> str:
         return "; ".join(f"{count} with {reason}" for reason, count in self._dropped.items())
+
+
+def _neighbours(forms: Sequence[str]) -> int:
+    """Returns with how many lines, itself included, a line of a part shares its form on average."""
+    counts = np.array(list(Counter(forms).values()))
+    return max(1, round(float((counts**2).sum() / counts.sum())))
 
 
 def split_forms(

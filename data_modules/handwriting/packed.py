@@ -54,8 +54,8 @@ def read_packed(path: Path) -> list[Ink]:
             raise UserError(f"{path} is a single array and no .npz file: write it by numpy.savez")
         xy = _read(archive, path, "xy", _NUMBERS, (-1, 2))
         lifts = _read(archive, path, "eos", _NUMBERS + "b", (len(xy),))
-        names = _read(archive, path, "names", _STRINGS, (-1,)).tolist()
-        texts = _read(archive, path, "texts", _STRINGS, (len(names),)).tolist()
+        names = _strings(archive, path, "names", -1)
+        texts = _strings(archive, path, "texts", len(names))
         ends = _read(archive, path, "offsets", _WHOLE_NUMBERS, (len(names) + 1,)).astype(np.int64)
     if ends[0] != 0 or ends[-1] != len(xy) or (np.diff(ends) <= 0).any():
         raise UserError(
@@ -83,6 +83,21 @@ def read_packed(path: Path) -> list[Ink]:
         Ink(text, points[start:end], name, form_of(name))
         for name, text, start, end in zip(names, texts, bounds[:-1], bounds[1:], strict=True)
     ]
+
+
+def _strings(archive: Any, path: Path, key: str, count: int) -> list[str]:
+    """Returns an array of strings that hold characters, and nothing else that numpy can store."""
+    array = _read(archive, path, key, _STRINGS, (count,))
+    if array.size and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).view(np.uint32)
+        wrong = (codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))
+        if wrong.any():
+            raise UserError(
+                f"{path}, {key}: holds {codes[wrong][0]:#x}, which is no character; write strings "
+                "of Unicode text"
+            )
+    strings: list[str] = array.tolist()
+    return strings
 
 
 def _read(archive: Any, path: Path, key: str, kinds: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -58,7 +58,7 @@ class Preparation:
 
 
 def prepare(
-    inks: Sequence[Ink], options: Preparation, scale: float | None = None
+    inks: Sequence[Ink], options: Preparation, scale: float | None = None, labelled: bool = True
 ) -> tuple[list[Ink], float, dict[str, int]]:
     """Prepares the lines of one source.
 
@@ -66,6 +66,8 @@ def prepare(
         inks: Raw lines, in any unit.
         options: What to do.
         scale: Body height in the unit of the lines; None to measure it as the median of the lines.
+        labelled: Whether lines that do not fit their text, or are too long to learn from, are
+            dropped; not where they are only to be read.
 
     Returns:
         The lines that are whole, levelled, smoothed, and in units of the body height; that height;
@@ -74,7 +76,7 @@ def prepare(
     dropped: Counter[str] = Counter()
     kept: list[Ink] = []
     for ink in inks:
-        reason = _fault(ink, options)
+        reason = (_unfit(ink, options) if labelled else None) or _fault(ink)
         if reason:
             dropped[reason] += 1
         else:
@@ -110,7 +112,8 @@ def prepare_style(ink: Ink, options: Preparation, points_per_character: float) -
     """
     # Looked at before more points are put between those there are, but never refused for having
     # been recorded finely.
-    fault = _fault(ink, replace(options, max_points=max(options.max_points, len(ink.points))))
+    fine = replace(options, max_points=max(options.max_points, len(ink.points)))
+    fault = _unfit(ink, fine) or _fault(ink)
     if fault:
         raise UserError(f"{ink.key} is no sample of a style: {fault}.")
     pace = len(ink.points) / max(1, len(ink.text)) / points_per_character
@@ -137,8 +140,8 @@ def resample(points: NDArray[np.float32], pace: float) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _fault(ink: Ink, options: Preparation) -> str | None:
-    """Returns why a line is of no use; None if it is."""
+def _unfit(ink: Ink, options: Preparation) -> str | None:
+    """Returns why nothing can be learned from a line with its text; None if something can."""
     if not ink.text.strip():
         return "no text"
     if len(ink.text) > options.max_characters:
@@ -147,6 +150,11 @@ def _fault(ink: Ink, options: Preparation) -> str | None:
         return f"more than {options.max_points} points"
     if len(ink.points) < 2 * len(ink.text.replace(" ", "")):
         return "fewer than two points a letter"
+    return None
+
+
+def _fault(ink: Ink) -> str | None:
+    """Returns why a line is of no use whatever its text; None if it is of use."""
     if not np.isfinite(ink.points).all():
         return "coordinates that are no numbers"
     if not np.ptp(ink.points[:, 1]) > 0:
@@ -204,7 +212,11 @@ def smooth(points: NDArray[Any]) -> NDArray[np.float64]:
     fixed[1:-1] = ends[1:-1] | ends[:-2]
     # Over two points to each side: over one the jitter itself looks like corners.
     before, after = np.zeros((2, len(result), 2))
-    before[2:], after[:-2] = result[2:, :2] - result[:-2, :2], result[2:, :2] - result[:-2, :2]
+    before[2:] = after[:-2] = result[2:, :2] - result[:-2, :2]
+    # But never over a lift: the second point of a stroke has nothing before it so far, nor the last
+    # but one anything after it.
+    before[2:][ends[:-2]] = 0
+    after[:-2][ends[1:-1]] = 0
     cross = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
     turn = np.abs(np.arctan2(cross, (before * after).sum(axis=1)))
     fixed |= turn > _CORNER

@@ -33,12 +33,12 @@ def read_ink(path: Path) -> list[Ink]:
     Raises:
         UserError: There is nothing at the path, nothing that can be read, or no line.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give {_TAKEN}")
-    reader = read_iam_ondb if path.is_dir() else _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"{path} is no handwriting that can be read: give {_TAKEN}")
     try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist: give {_TAKEN}")
+        reader = read_iam_ondb if path.is_dir() else _READERS.get(path.suffix.lower())
+        if reader is None:
+            raise UserError(f"{path} is no handwriting that can be read: give {_TAKEN}")
         inks = reader(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error}): check the file") from error

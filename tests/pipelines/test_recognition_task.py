@@ -90,11 +90,19 @@ def test_reads_a_file(data, model, tmp_path):
     from types import SimpleNamespace
 
     with pytest.raises(UserError, match="--input"):
-        TASK.predict(model, SimpleNamespace(input=None))
+        TASK.predict(model, SimpleNamespace(input=None, output=None))
     file = tmp_path / "mine.jsonl"
     file.write_text('{"text": "?", "strokes": [[[0, 0], [3, 9], [6, 0], [9, 9], [12, 1]]]}\n')
-    (line,) = TASK.predict(model, SimpleNamespace(input=str(file)))
+    (line,) = TASK.predict(model, SimpleNamespace(input=str(file), output=None))
     assert line.startswith("mine-1: ")
+    # What it says need not be known, and a line that is no line is not passed over in silence.
+    flat = '{"text": "", "strokes": [[[0, 0], [3, 0]]]}\n'
+    file.write_text(file.read_text().replace('"?"', '""') + flat)
+    left_out, line = TASK.predict(model, SimpleNamespace(input=str(file), output=None))
+    assert (left_out, line[:8]) == ("left out: 1 with no height at all", "mine-1: ")
+    output = str(tmp_path / "read.csv")
+    assert TASK.predict(model, SimpleNamespace(input=str(file), output=output))[1].endswith(output)
+    assert list(pd.read_csv(output, keep_default_na=False)["name"]) == ["mine-1"]
     with pytest.raises(UserError, match="not served"):
         TASK.serving(model)
     assert TASK.inference_us_per_step(model, data) > 0

@@ -89,6 +89,21 @@ def test_the_rest_of_an_epoch_is_the_rest_of_that_epoch(tiny_config, tmp_path, s
         assert torch.equal(one, other)
 
 
+def test_the_folder_may_move(tiny_config, tmp_path, monkeypatch):
+    """What was best before the move stays the best after it."""
+    scripted(monkeypatch, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    config = tiny_config("--data.batch_size=1000", "--trainer.max_epochs=3")
+    config["checkpoints"] = str(tmp_path / "there")
+    interrupted(config, tmp_path / "one", step=2)
+    best = torch.load(tmp_path / "there/best.ckpt", weights_only=True)["state_dict"]
+    (tmp_path / "there").rename(tmp_path / "here")
+    got = fitted(config | {"checkpoints": str(tmp_path / "here")}, tmp_path / "two")
+    assert got.optimizer_steps == 3
+    assert got.metrics["best_validation_mse"] == pytest.approx(0.4)
+    weights = dict(got.model.named_parameters())
+    assert weights and all(torch.equal(value, best[name]) for name, value in weights.items())
+
+
 class ControlC(Callback):
     """A user who loses patience before a step."""
 

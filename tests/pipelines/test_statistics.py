@@ -8,6 +8,7 @@ from pipelines.statistics import (
     interval,
     multiple_comparison,
     paired_difference,
+    ratio_terms,
 )
 
 
@@ -44,6 +45,21 @@ def test_interval_by_hand():
     assert estimate.high - estimate.mean == pytest.approx(half, rel=1e-4)
     assert estimate.mean - estimate.low == pytest.approx(half, rel=1e-4)
     assert (estimate.seeds, estimate.windows, estimate.reason) == (2, 3, "")
+
+
+def test_terms_of_a_ratio_spread_as_the_ratio_does():
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(5, 60, (2000, 80))
+    totals = sizes * 2.0 + generator.normal(0, 3, sizes.shape)
+    estimates = [interval(ratio_terms(*each)) for each in zip(totals, sizes, strict=True)]
+    ratios = totals.sum(1) / sizes.sum(1)
+    np.testing.assert_allclose([each.mean for each in estimates], ratios)
+    found = np.mean([each.standard_error for each in estimates])
+    assert found == pytest.approx(ratios.std(), rel=0.05)
+    covered = np.mean([each.low < 2.0 < each.high for each in estimates])
+    assert 0.93 < covered < 0.97
+    # What costs the same everywhere has no spread, however unequal the items are.
+    np.testing.assert_allclose(ratio_terms(3.0 * sizes[0], sizes[0]), 3.0)
 
 
 def test_one_seed_is_students_interval():

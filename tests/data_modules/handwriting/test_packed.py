@@ -46,6 +46,14 @@ def test_floats_and_booleans_are_read(tmp_path):
     np.testing.assert_array_equal(read_packed(path)[1].points, [[-2.5, 4.5, 0], [6.5, 9.5, 1]])
 
 
+@pytest.mark.parametrize("key", ["names", "texts"])
+@pytest.mark.parametrize("code", [0xD800, 0x110000, 0xFFFFFFFF])
+def test_what_is_no_character_is_refused(tmp_path, key, code):
+    strings = np.array([[code, 65], [66, 67]], np.uint32).view("<U2")[:, 0]
+    with pytest.raises(UserError, match=rf"lines\.npz, {key}: holds {code:#x}, which is no char"):
+        read_packed(saved(tmp_path, **{key: strings}))
+
+
 class Trap:
     """Would make a file when unpickled."""
 

@@ -111,11 +111,12 @@ def test_loops_keep_their_size():
     assert 0.985 < radius.min() and radius.max() < 1.01
 
 
-def test_strokes_do_not_pull_at_one_another():
-    first, second = wave(20, 150), wave(20, 150) + [300, 50]
+@pytest.mark.parametrize("move", [(300, 50), (-300, 0), (-20, 3)])
+def test_strokes_do_not_pull_at_one_another(move):
+    first, second = wave(20, 150), wave(20, 150) + move
     both = smooth(line(np.concatenate([first, second]), lifts=[149]))
     np.testing.assert_allclose(both[:150], smooth(line(first)), atol=1e-6)
-    np.testing.assert_allclose(both[150:, :2] - [300, 50], smooth(line(first))[:, :2], atol=1e-4)
+    np.testing.assert_allclose(both[150:, :2] - move, smooth(line(first))[:, :2], atol=1e-4)
     assert both[:, 2].sum() == 2
 
 

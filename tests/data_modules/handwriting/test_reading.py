@@ -52,6 +52,8 @@ def test_every_format_is_read(tmp_path, name, write):
 def test_other_paths_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.npz does not exist: give a folder with"):
         read_ink(tmp_path / "nowhere.npz")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_ink(tmp_path / ("long" * 100))
     (tmp_path / "lines.csv").write_text("a")
     with pytest.raises(UserError, match=r"lines\.csv is no handwriting .*\.jsonl"):
         read_ink(tmp_path / "lines.csv")
