@@ -126,8 +126,7 @@ class Independent(HandwritingBaseline):
         return _parameters(self.log_weights, dimensions=2) + 1
 
     def _fit(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> None:
-        share = after[:, 2].mean()
-        self.lift.fill_(math.log(share / (1 - share)))
+        self.lift.fill_(_log_odds(after[:, 2]))
         fitted = _fit_mixture(after[:, :2])
         for name, values in zip(("log_weights", "means", "covariances"), fitted, strict=True):
             getattr(self, name).copy_(torch.from_numpy(values))
@@ -187,6 +186,9 @@ class LastOffset(HandwritingBaseline):
             fitted = _fit_mixture(chosen)
             for name, values in zip(("log_weights", "means", "covariances"), fitted, strict=True):
                 getattr(self, name)[lifted].copy_(torch.from_numpy(values))
+        if np.ptp(after[:, 2]) == 0:  # dots only: the pen lifts after each point
+            self.lift_bias.fill_(_log_odds(after[:, 2]))
+            return
         regression = LogisticRegression().fit(_lift_features(torch.from_numpy(before)), after[:, 2])
         self.lift_weights.copy_(torch.from_numpy(regression.coef_[0]))
         self.lift_bias.fill_(float(regression.intercept_[0]))
@@ -217,6 +219,12 @@ HANDWRITING_BASELINES: dict[str, type[HandwritingBaseline]] = {
     "last_offset": LastOffset,
 }
 """The densities by name; ``applies_to`` tells which make sense for some data."""
+
+
+def _log_odds(lifts: NDArray[np.float64]) -> float:
+    """Returns those of a lift, finite also where all points or none are lifts."""
+    lifted, not_lifted = lifts.sum(), (1 - lifts).sum()
+    return math.log((lifted + 0.5) / (not_lifted + 0.5))
 
 
 def _steps(batch: StrokeBatch) -> tuple[Tensor, Tensor]:

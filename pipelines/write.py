@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Name by which the model that comes with Unroll is meant.
 SHIPPED = "pretrained"
+#: Millimetres of the small letters: a metre. More is a slip, and takes for ever to draw.
+_LARGEST = 1000.0
 
 
 def parser() -> ArgumentParser:
@@ -156,8 +158,10 @@ def write(config: Namespace) -> list[str]:
     from pipelines.writing.colours import hexadecimal
     from pipelines.writing.writer import write_text
 
-    if not config.body_height > 0:
-        raise UserError(f"--body_height is {config.body_height}: write millimetres above 0.")
+    if not 0 < config.body_height <= _LARGEST:
+        raise UserError(
+            f"--body_height is {config.body_height}: write millimetres above 0, at most {_LARGEST}."
+        )
     hexadecimal(config.ink, "--ink")
     out = Path(os.path.expanduser(config.out))
     if out.suffix.lower() != ".svg":

@@ -220,6 +220,11 @@ class Handwriting(SplitDataModule):
     def _specify(self, alphabet: list[str], parts: Mapping[str, list[Ink]]) -> HandwritingSpec:
         train = parts["train"]
         steps = np.concatenate([offsets(ink.points)[1:, :2] for ink in train]).astype(np.float64)
+        if not (steps.std(axis=0) > 0).all():
+            raise UserError(
+                f"{self.source}: the pen of the training lines moves in one direction only, which "
+                "is no handwriting; check that points are [x, y]."
+            )
         texts = [ink.text for ink in train]
         test = parts["test"]
         return HandwritingSpec(

@@ -138,11 +138,10 @@ def test_refusals(data, test_batch):
         LastOffset(other.spec.to_dict()).fit(data)
 
 
-def test_lines_of_one_stroke_each_have_densities_too(tmp_path):
-    rows = [
-        {"text": "ab", "strokes": [np.random.default_rng(i).normal(size=(9, 2)).round(3).tolist()]}
-        for i in range(30)
-    ]
+@pytest.mark.parametrize("strokes", [1, 9])
+def test_lines_of_one_stroke_or_of_dots_have_densities_too(tmp_path, strokes):
+    points = np.random.default_rng(0).normal(size=(30, strokes, 9 // strokes, 2)).round(3)
+    rows = [{"text": "ab", "strokes": each.tolist()} for each in points]
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     found = Handwriting(str(path), split=[0.6, 0.2, 0.2], alphabet="ab")

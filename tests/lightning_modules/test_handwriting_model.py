@@ -63,6 +63,32 @@ def test_a_line_costs_what_it_costs_alone(model, part):
         torch.testing.assert_close(squared[row], off.square().sum(), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("ElmanRNN", {}),
+        ("LSTM", {}),
+        ("GRU", {}),
+        ("PeepholeLSTM", {}),
+        ("LayerNormLSTM", {}),
+        ("LSTM", {"batch_norm": True}),
+        ("GRU", {"batch_norm": True}),
+    ],
+)
+def test_padding_is_not_there(part, architecture, options):
+    """While training, too: statistics of a batch are those of its true steps."""
+    torch.manual_seed(0)
+    model = predictor(architecture, num_layers=2, **options).train()
+    batch = part.__getitems__(range(4))
+    longer = torch.cat([batch.inputs, torch.full((4, 7, 3), 9.0)], dim=1)
+    wider = batch._replace(
+        inputs=longer, targets=torch.cat([batch.targets, torch.zeros(4, 7, 3)], dim=1)
+    )
+    for one, other in zip(model.mixture(batch)[0], model.mixture(wider)[0], strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_training_is_on_the_mean_over_points(model, part):
     batch = part.__getitems__(range(4))
     nats = model.line_errors(batch)[0].sum() / int(batch.lengths.sum())

@@ -114,6 +114,8 @@ def test_the_text_may_come_from_the_input(model, tmp_path, monkeypatch):
         (["--num_threads=0"], "--num_threads is 0"),
         (["--proofread=true"], "--proofread: the recogniser does not know 'é'"),
         (["--body_height=0"], "--body_height is 0"),
+        (["--body_height=1e12", "--gcode=true"], "at most 1000.0."),
+        (["--style=~nobody-of-that-name/x.jsonl"], "~nobody-of-that-name/x.jsonl"),
         (["--ink=reddish"], "--ink"),
         (["--width=0"], "width is 0"),
         (["--out=/no/such/folder/note.svg"], "no folder"),
