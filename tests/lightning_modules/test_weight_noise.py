@@ -120,6 +120,18 @@ def test_training_draws_and_validation_does_not(make, options, bf16, batch):
 
 
 @pytest.mark.parametrize("make", [predictor, synthesizer])
+def test_decay_does_not_pull_at_the_deviations(make):
+    options = {"optimization": {"weight_decay": 0.1, "schedule": "constant"}}
+    model = make(weight_noise=0.1, adaptive_weight_noise=True, **options)
+    weights, deviations = model.configure_optimizers()["optimizer"].param_groups
+    assert (weights["weight_decay"], deviations["weight_decay"]) == (0.1, 0)
+    assert deviations["params"] == [model.noise.log_deviation]
+    given = weights["params"] + deviations["params"]
+    assert sorted(map(id, given)) == sorted(map(id, model.parameters()))
+    assert len(make(**options).parameter_groups()) == 1
+
+
+@pytest.mark.parametrize("make", [predictor, synthesizer])
 def test_without_noise_nothing_is_drawn(make, batch):
     model = make()
     random = torch.get_rng_state()

@@ -320,3 +320,22 @@ def test_a_part_without_lines_is_explained(tmp_path):
         made(path=str(path), alphabet="q")
     with pytest.raises(UserError, match="does not exist"):
         made(path=str(tmp_path / "none.jsonl"))
+
+
+def test_lines_of_a_writer_of_the_pen_stand_together():
+    """Their errors hang together, and intervals are told with how many."""
+    data = made(lines=(40, 10, 300))
+    writers = [ink.form for ink in data.parts["test"].inks]
+    changes = sum(one != other for one, other in zip(writers, writers[1:], strict=False))
+    assert changes == len(set(writers)) - 1
+    sizes = np.array([writers.count(writer) for writer in set(writers)])
+    assert data.spec.block_length == round((sizes**2).sum() / sizes.sum()) >= 2
+
+
+def test_a_pen_that_moves_in_one_direction_is_no_handwriting(tmp_path):
+    def upright(i, row):
+        return row | {"strokes": [[[0, y] for _, y in stroke] for stroke in row["strokes"]]}
+
+    path = save(tmp_path, change=upright)
+    with pytest.raises(UserError, match=r"mine\.jsonl: the pen .* moves in one direction only"):
+        Handwriting(path, deskew=False).setup()
