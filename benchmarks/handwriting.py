@@ -167,7 +167,7 @@ def sampling(network: HandwritingNetwork, head: MixtureDensity, lines: int) -> C
             mixture = head.mixture(under_way.step()).sharpened(0.5)
             under_way.x.copy_(mixture.sample(numbers))
 
-    return torch.no_grad()(write)
+    return torch.inference_mode()(write)
 
 
 def sampling_products(
@@ -183,7 +183,7 @@ def sampling_products(
             for seen, weight in zip(slices, step.weights, strict=True):
                 buffer[:, seen] @ weight
 
-    return torch.no_grad()(multiply)
+    return torch.inference_mode()(multiply)
 
 
 def autocast(step: Callable[[], None]) -> Callable[[], None]:

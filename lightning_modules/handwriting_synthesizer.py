@@ -65,7 +65,7 @@ class HandwritingSynthesizer(HandwritingModel):
         features: Tensor = self.network(batch.inputs.transpose(0, 1), batch.text)[0]
         return features.transpose(0, 1)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def write(
         self,
         texts: Sequence[str],
