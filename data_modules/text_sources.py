@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -207,4 +208,4 @@ def named_files(
             "held_out_path is divided into validation and test, so it does not go with "
             "validation_path or test_path: leave it or them out"
         )
-    return {role: Path(file or "").expanduser() for role, (_, file) in given.items()}
+    return {role: Path(os.path.expanduser(file or "")) for role, (_, file) in given.items()}

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -211,7 +212,7 @@ class Tweets(SplitDataModule):
         self.evaluation_batch_size = evaluation_batch_size
         self.bucketing = bucketing
         folder = text_cache.default_folder() if cache_dir is None else Path(cache_dir)
-        self.cache_dir = folder.expanduser()
+        self.cache_dir = Path(os.path.expanduser(folder))
         self.sizes = _SIZES if sizes is None else list(sizes)
         self.label_noise = 0.05 if label_noise is None else label_noise
         self._spec: TextSpec | None = None

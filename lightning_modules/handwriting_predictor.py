@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_modules.handwriting.specification import StrokeBatch
 from lightning_modules.building import build_architecture
@@ -47,14 +46,11 @@ class HandwritingPredictor(HandwritingModel):
                 "steps, but every point of a stroke is foreseen; choose another architecture, or "
                 "stride 1."
             )
-        self._normalises = any(isinstance(each, _BatchNorm) for each in self.network.modules())
         self.head = MixtureDensity(self.network.feature_size, mixture_components)
         self.noise = make_weight_noise(self, weight_noise, adaptive_weight_noise)
 
     def features(self, batch: StrokeBatch) -> Tensor:
         """Returns the features (B, T, H) of each step."""
-        # The past decides alone: only statistics of a batch see padding, and without lengths an
-        # LSTM is many times faster.
-        lengths = batch.lengths if self.training and self._normalises else None
+        lengths = batch.lengths if self.training and self.network.normalises else None
         features: Tensor = self.network(batch.inputs, lengths=lengths)[0]
         return features

@@ -4,7 +4,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.building import build_architecture
 from lightning_modules.pooling import POOLINGS, AttentionPooling
@@ -70,7 +69,6 @@ class TextEncoder(nn.Module):
         self.pooling = pooling
         self.channels = self.architecture.feature_size * (2 if bidirectional else 1)
         self.attention = AttentionPooling(self.channels) if pooling == "attention" else None
-        self._normalises = any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Encodes texts.
@@ -106,9 +104,8 @@ class TextEncoder(nn.Module):
 
     def _read(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Returns each direction's features (B, T, H), in the order of reading, and their mask."""
-        # No feature sees what comes after it, so pooling alone must know where a text ends; without
-        # lengths a native layer is nearly twice as fast. Only statistics of a batch see padding.
-        known = lengths if self.training and self._normalises else None
+        # Pooling alone must know where a text ends.
+        known = lengths if self.training and self.architecture.normalises else None
         features = [self.architecture(x, lengths=known)[0]]
         if self.backward_architecture is not None:
             features.append(self.backward_architecture(reverse(x, lengths), lengths=known)[0])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
@@ -33,8 +32,8 @@ class WholeFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` after each validation: all that a training needs to go on.
 
-    That is weights, optimiser, schedule, every callback, torch's random numbers on the CPU, and
-    where in an epoch the data were.
+    That is weights, optimiser, schedule, every callback, and of the data where in its epoch the
+    training was, with torch's random numbers on the CPU.
 
     Args:
         path: Where to.
@@ -51,14 +50,6 @@ class LastCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the file; Lightning sees to it that this comes after all other callbacks."""
         trainer.save_checkpoint(self.path)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the state of torch's random numbers."""
-        return {"random": torch.get_rng_state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with random numbers where they were."""
-        torch.set_rng_state(state_dict["random"].cpu())
 
 
 class CheckpointFolder:
