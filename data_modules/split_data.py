@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from data_modules.errors import UserError
 from data_modules.resumable import EpochProgress, ResumableBatches
+from data_modules.sharing import EvaluationShare, TrainingShare, world
 
 
 class Specification(Protocol):
@@ -116,10 +117,14 @@ class SplitDataModule(L.LightningDataModule, ABC):
             raise UserError(f"there is no part {part!r}: write one of {', '.join(self.parts)}")
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Returns the training items, shuffled unless training is stateful."""
+        """Returns the training items, shuffled unless training is stateful.
+
+        Where several processes train together, each gets its share of every batch.
+        """
         loader = self.loader("train", shuffle=True)
+        items = TrainingShare(loader.dataset) if world()[1] > 1 else loader.dataset
         batches = ResumableBatches(loader.batch_sampler, self.progress)
-        return DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
+        return DataLoader(items, batch_sampler=batches, collate_fn=loader.collate_fn)
 
     @cached_property
     def progress(self) -> EpochProgress:
@@ -135,8 +140,16 @@ class SplitDataModule(L.LightningDataModule, ABC):
         self.progress.load_state_dict(state_dict)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Returns the validation items."""
-        return self.loader("validation")
+        """Returns the validation items, or this process's share of them.
+
+        Raises:
+            UserError: Some process would have none.
+        """
+        loader = self.loader("validation")
+        if world()[1] == 1:
+            return loader
+        batches = EvaluationShare(loader.batch_sampler)
+        return DataLoader(loader.dataset, batch_sampler=batches, collate_fn=loader.collate_fn)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Returns the items of the test part; further test parts come from ``loader``."""

@@ -6,12 +6,18 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
+from torchmetrics import (
+    MeanAbsoluteError,
+    MeanMetric,
+    MeanSquaredError,
+    Metric,
+    MetricCollection,
+)
 
 from data_modules.series import SeriesBatch, SeriesSpec
 from lightning_modules.architectures import State, detach_state
 from lightning_modules.building import build_architecture
-from lightning_modules.optimization import OptimizedModule
+from lightning_modules.optimization import OptimizedModule, TrainingLoss
 from lightning_modules.uncertainty import (
     ConformalIntervals,
     active_dropouts,
@@ -100,6 +106,8 @@ class Forecaster(ConformalIntervals, OptimizedModule):
             "mse_last_step": MeanSquaredError(),
         }
         self.scores = MetricCollection(scores, prefix="validation_", compute_groups=False)
+        # One that is not a number must not go unnoticed.
+        self.validation_loss = MeanMetric(nan_strategy=float("nan"))
         self._state: State | None = None
 
     def _validate(self, levels: list[float]) -> None:
@@ -162,19 +170,27 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         super().on_train_epoch_start()
         self._state = None
 
-    def training_step(self, batch: SeriesBatch, batch_index: int) -> dict[str, Tensor]:
-        """Returns the training loss, and what it compares, for callbacks to look at."""
+    def share_of_epoch(self) -> dict[str, Any]:
+        """Returns what goes on from batch to batch, with the state that is carried."""
+        return super().share_of_epoch() | {"state": self._state}
+
+    def go_on(self, share: dict[str, Any]) -> None:
+        """Goes on from there."""
+        super().go_on(share)
+        self._state = share["state"]
+
+    def training_loss(self, batch: SeriesBatch) -> TrainingLoss:
+        """Returns the loss of what each step foresees, and what it compares."""
         outputs, targets, state = self._outputs_and_targets(batch.values, self._state)
         if self.stateful:
             self._state = detach_state(state)
-        loss = self._loss(outputs, targets)
-        self.accumulate_train_loss(loss)
-        return {"loss": loss, "outputs": outputs.detach(), "targets": targets}
+        seen = {"outputs": outputs.detach(), "targets": targets}
+        return TrainingLoss(self._loss(outputs, targets), targets.numel(), seen=seen)
 
     def validation_step(self, batch: SeriesBatch, batch_index: int) -> None:
         """Scores the forecast of the horizon in metric units, and the loss as in training."""
         outputs, targets, _ = self._outputs_and_targets(batch.values, None)
-        self.log("validation_loss", self._loss(outputs, targets), batch_size=len(batch.values))
+        self.validation_loss.update(self._loss(outputs, targets), targets.numel())
         history, known, truth = self.spec.split(batch.values)
         # In float64 (float32 where there is none): a large mean would swallow the error.
         wide = torch.float32 if truth.device.type == "mps" else torch.float64
@@ -186,8 +202,9 @@ class Forecaster(ConformalIntervals, OptimizedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation metrics."""
-        self.log_dict(self.scores.compute())
+        self.log_dict(self.scores.compute() | {"validation_loss": self.validation_loss.compute()})
         self.scores.reset()
+        self.validation_loss.reset()
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "pinball":

@@ -15,7 +15,7 @@ from data_modules.handwriting.specification import HandwritingSpec, StrokeBatch
 from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures.base import valid_steps
 from lightning_modules.mixture_density import Mixture, MixtureDensity
-from lightning_modules.optimization import OptimizedModule
+from lightning_modules.optimization import OptimizedModule, TrainingLoss
 from lightning_modules.weight_noise import AdaptiveWeightNoise, WeightNoise
 
 
@@ -73,12 +73,11 @@ class HandwritingModel(OptimizedModule):
         valid = valid_steps(batch.lengths, batch.inputs.shape[1])
         return self.head(self.features(batch)[valid]), batch.targets[valid]
 
-    def training_step(self, batch: StrokeBatch, batch_index: int) -> dict[str, Tensor]:
+    def training_loss(self, batch: StrokeBatch) -> TrainingLoss:
         """Returns the mean negative log-likelihood of a point, in nats, and what noise costs."""
         mixture, points = self.noise(self, self.mixture, batch)
         loss = mixture.negative_log_likelihood(points).mean()
-        self.accumulate_train_loss(loss)
-        return {"loss": loss + self.noise.penalty(self)}
+        return TrainingLoss(loss, len(points), self.noise.penalty(self))
 
     def validation_step(self, batch: StrokeBatch, batch_index: int) -> None:
         """Adds up what the lines of a batch cost."""

@@ -20,7 +20,7 @@ from data_modules.errors import UserError
 from data_modules.handwriting.specification import HandwritingSpec, StrokeBatch
 from lightning_modules.architectures.base import check_size, check_sizes, valid_steps
 from lightning_modules.bidirectional_lstm import BidirectionalLSTM
-from lightning_modules.optimization import OptimizedModule
+from lightning_modules.optimization import OptimizedModule, TrainingLoss
 from lightning_modules.stroke_augmentation import augment
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class HandwritingRecognizer(OptimizedModule):
 
     # Training ---------------------------------------------------------------------------------
 
-    def training_step(self, batch: StrokeBatch, batch_index: int) -> dict[str, Tensor]:
+    def training_loss(self, batch: StrokeBatch) -> TrainingLoss:
         """Returns the mean nats of a character (CTC: Graves et al. 2006, equation 8)."""
         steps, lengths = batch.targets, batch.lengths
         if self.augmentation:
@@ -168,9 +168,8 @@ class HandwritingRecognizer(OptimizedModule):
             steps = self._normalised(plain)
         scores, frames = self(steps, lengths)
         nats, alignable = self._line_nats(scores, frames, batch)
-        loss = nats.sum() / (batch.text_lengths * alignable).sum().clamp(min=1)
-        self.accumulate_train_loss(loss)
-        return {"loss": loss}
+        characters = (batch.text_lengths * alignable).sum()
+        return TrainingLoss(nats.sum() / characters.clamp(min=1), characters)
 
     def validation_step(self, batch: StrokeBatch, batch_index: int) -> None:
         """Adds up what the lines of a batch cost, and the mistakes in reading them."""

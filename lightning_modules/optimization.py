@@ -3,16 +3,18 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import lightning as L
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 from data_modules.errors import UserError
+from data_modules.sharing import Idle, from_all, world
 
 if TYPE_CHECKING:
     from data_modules.split_data import SplitDataModule
@@ -82,6 +84,24 @@ class Optimization:
                 raise ValueError(f"optimizer.{option} is {value!r}: it must be {wanted}.")
 
 
+@dataclass(frozen=True)
+class TrainingLoss:
+    """What a batch costs in training.
+
+    Attributes:
+        mean: Loss, mean over its terms.
+        terms: How many terms that is (or their total weight): what it weighs beside the loss of
+            another process's share of the batch.
+        penalty: What is added that does not depend on the batch.
+        seen: What callbacks may look at.
+    """
+
+    mean: Tensor
+    terms: Tensor | int
+    penalty: Tensor | float = 0.0
+    seen: dict[str, Tensor] = field(default_factory=dict)
+
+
 class OptimizedModule(L.LightningModule):
     """A LightningModule that trains as its :class:`Optimization` says and logs how it goes.
 
@@ -106,10 +126,13 @@ class OptimizedModule(L.LightningModule):
     spec: Any
     #: The metric that checkpoints, early stopping and plateaus watch (lower is better).
     monitor = "validation_loss"
+    #: Whether there are steps in which some parameters do not train.
+    trains_in_parts = False
 
     def __init__(self, optimization: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.optimization = Optimization(**(optimization or {}))
+        self._shares: list[dict[str, Any]] = []
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._learning_rate = self.optimization.learning_rate
@@ -202,9 +225,29 @@ class OptimizedModule(L.LightningModule):
         # Not read at the epoch's end: by then the schedule has moved on, past its end at last.
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
-    def accumulate_train_loss(self, loss: Tensor) -> None:
-        """Adds a step's loss to the epoch's mean; ``training_step`` calls it."""
+    @abstractmethod
+    def training_loss(self, batch: Any) -> TrainingLoss:
+        """Returns what a batch costs."""
+
+    def training_step(self, batch: Any, batch_index: int) -> dict[str, Tensor]:
+        """Returns the loss, and what callbacks may look at.
+
+        Several processes together follow the gradient of the mean over all terms of their batch:
+        each one's loss counts by its terms.
+        """
+        idle = isinstance(batch, Idle)
+        found = self.training_loss(batch.batch if idle else batch)
+        loss = found.mean
+        if world()[1] > 1:
+            loss = loss * self._weight(0 if idle else found.terms)
         self._add("train_loss", loss)
+        return {"loss": loss + found.penalty, **found.seen}
+
+    def _weight(self, terms: Tensor | int) -> Tensor:
+        """Returns this process's terms over their mean among processes; gradients are averaged."""
+        own = torch.as_tensor(terms, dtype=torch.float32, device=self.device).detach().clone()
+        mean: Any = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
+        return own / mean.clamp(min=torch.finfo(own.dtype).tiny)
 
     def _add(self, name: str, value: Tensor) -> None:
         value = value.detach()
@@ -215,6 +258,29 @@ class OptimizedModule(L.LightningModule):
         """Starts the epoch's sums."""
         self._sums, self._counts = {}, {}
 
+    def share_of_epoch(self) -> dict[str, Any]:
+        """Returns what this process has of an epoch until now, and needs to go on with it."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def go_on(self, share: dict[str, Any]) -> None:
+        """Takes up what :meth:`share_of_epoch` gave."""
+        self._sums, self._counts = share["sums"], share["counts"]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what each process has of the epoch."""
+        checkpoint["epoch_shares"] = from_all(self.share_of_epoch())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from there, if there are as many processes as there were."""
+        self._shares = checkpoint.get("epoch_shares", [])
+
+    def on_train_start(self) -> None:
+        """Goes on with the epoch that a checkpoint was in; the next one starts anew."""
+        rank, count = world()
+        if len(self._shares) == count:
+            self.go_on(move_data_to_device(self._shares[rank], self.device))
+        self._shares = []
+
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's means.
 
@@ -223,7 +289,10 @@ class OptimizedModule(L.LightningModule):
         """
         if not self._counts:  # the epoch was stopped after its last step, and ends only now
             return
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        means: dict[str, Any] = {
+            name: self.trainer.strategy.reduce(total / self._counts[name], reduce_op="mean")
+            for name, total in self._sums.items()
+        }
         if not torch.isfinite(means["train_loss"]):
             raise FloatingPointError(
                 f"The training loss became {means['train_loss'].item()} in epoch "
@@ -231,5 +300,5 @@ class OptimizedModule(L.LightningModule):
                 f"{self.optimization.learning_rate}) or optimizer.gradient_clip_norm (now "
                 f"{self.optimization.gradient_clip_norm})."
             )
-        self.log_dict(means, sync_dist=True)
+        self.log_dict(means)
         self.log("learning_rate", self._learning_rate)

@@ -15,7 +15,7 @@ from data_modules.split_data import SplitDataModule
 from data_modules.text_specification import TextBatch, TextSpec
 from lightning_modules.architectures.base import check_choice, check_probability, check_size
 from lightning_modules.architectures.delays import initialise_linear
-from lightning_modules.optimization import OptimizedModule
+from lightning_modules.optimization import OptimizedModule, TrainingLoss
 from lightning_modules.temperature import fit_temperature
 from lightning_modules.text_encoder import Pooling, TextEncoder
 from lightning_modules.token_embedding import UNKNOWN_ID, TokenEmbedding, VectorMode
@@ -122,7 +122,9 @@ class SequenceClassifier(OptimizedModule):
             "macro_f1": MulticlassF1Score(classes, average="macro", validate_args=False),
         }
         self.scores = MetricCollection(scores, prefix="validation_", compute_groups=False)
-        self.cross_entropy = MeanMetric()
+        # A loss that is not a number must not go unnoticed.
+        self.cross_entropy = MeanMetric(nan_strategy=float("nan"))
+        self.validation_loss = MeanMetric(nan_strategy=float("nan"))
 
     # Training ---------------------------------------------------------------------------------
 
@@ -145,22 +147,34 @@ class SequenceClassifier(OptimizedModule):
             groups.append({"params": [vectors], "lr": rate})
         return groups
 
+    @property
+    def trains_in_parts(self) -> bool:  # type: ignore[override]  # the base has a constant
+        """Whether there are epochs in which the word vectors do not train, and others."""
+        return bool(self.embedding.first_trained_epoch)
+
+    def on_train_start(self) -> None:
+        """Freezes or thaws the word vectors, also in the middle of an epoch."""
+        super().on_train_start()
+        self.embedding.start_epoch(self.current_epoch)
+
     def on_train_epoch_start(self) -> None:
         """Freezes or thaws the word vectors."""
         super().on_train_epoch_start()
         self.embedding.start_epoch(self.current_epoch)
 
-    def training_step(self, batch: TextBatch, batch_index: int) -> dict[str, Tensor]:
-        """Returns the training loss, and what it compares, for callbacks to look at."""
+    def training_loss(self, batch: TextBatch) -> TrainingLoss:
+        """Returns the cross-entropy, and what it compares."""
         logits = self.logits(batch.tokens, batch.lengths)
-        loss = self._loss(logits, batch.labels)
-        self.accumulate_train_loss(loss)
-        return {"loss": loss, "logits": logits.detach(), "labels": batch.labels}
+        return TrainingLoss(
+            self._loss(logits, batch.labels),
+            self.class_weights[batch.labels].sum(),
+            seen={"logits": logits.detach(), "labels": batch.labels},
+        )
 
     def validation_step(self, batch: TextBatch, batch_index: int) -> None:
         """Scores the uncalibrated probabilities, and the loss as in training."""
         logits, labels = self.logits(batch.tokens, batch.lengths), batch.labels
-        self.log("validation_loss", self._loss(logits, labels), batch_size=len(labels))
+        self.validation_loss.update(self._loss(logits, labels), self.class_weights[labels].sum())
         self.cross_entropy.update(F.cross_entropy(logits, labels), len(labels))
         self.scores.update(logits, labels)
 
@@ -169,9 +183,10 @@ class SequenceClassifier(OptimizedModule):
         values = self.scores.compute()
         values["validation_error_rate"] = 1 - values["validation_accuracy"]
         values["validation_cross_entropy"] = self.cross_entropy.compute()
+        values["validation_loss"] = self.validation_loss.compute()
         self.log_dict(values)
-        self.scores.reset()
-        self.cross_entropy.reset()
+        for total in (self.scores, self.cross_entropy, self.validation_loss):
+            total.reset()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(

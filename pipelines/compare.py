@@ -200,7 +200,11 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
     data = build_data(config["data"])
     for line in data.advice():
         print(f"note: {line}", file=sys.stderr)
-    build_trainer(config, logger=False)
+    if build_trainer(config, logger=False).world_size > 1:
+        raise UserError(
+            "trainer.devices: a comparison gives each trial one device, and runs many at once; to "
+            "train one model on several use python -m pipelines.train."
+        )
     for name, candidate in candidates.items():
         try:
             build_model(candidate, data)

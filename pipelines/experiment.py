@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,6 +22,8 @@ from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.optimization import Optimization, OptimizedModule
+from pipelines.devices import is_main, tell, tell_error
+from pipelines.resuming import Preempted
 from pipelines.staged_training import Stage
 
 #: Arguments that the experiment fills in, so that no one can contradict it.
@@ -36,6 +41,7 @@ FILLED_IN_TRAINER = {
     "enable_checkpointing",
     "enable_progress_bar",
     "reload_dataloaders_every_n_epochs",
+    "use_distributed_sampler",
     "model_registry",
 }
 
@@ -108,6 +114,14 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Checkpoint whose weights to start from.",
+    )
+    parser.add_argument(
+        "--device_scaling",
+        type=Literal["share", "linear", "sqrt"],
+        default="share",
+        help="What more than one device means: share: all work on one data.batch_size together, so "
+        "that results stay as they are; linear, sqrt: each has a batch of that size, and the "
+        "learning rate grows by their number, or its square root.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of weights, batches and dropout.")
     parser.add_argument(
@@ -210,17 +224,28 @@ def explained() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Ends the program with the message alone where a user's mistake, or the user, stopped it.
 
-    A training that diverged counts as one: the message says which options to change.
+    A training that diverged counts as one: the message says which options to change. Who is told
+    to end by SIGTERM leaves as in an error, so that what was begun is ended.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     except (UserError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell_error(str(error))
         sys.exit(2)
+    except Preempted as stop:
+        tell(str(stop))
+        # Others that end well are no reason to kill the first, which has a run to end.
+        sys.exit(128 + stop.number if is_main() else 0)
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         sys.exit(130)

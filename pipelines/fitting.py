@@ -19,10 +19,12 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules.errors import UserError
+from data_modules.sharing import from_first
 from data_modules.split_data import SplitDataModule
 from lightning_modules.optimization import OptimizedModule
+from pipelines import devices
 from pipelines.experiment import build_model, explained
-from pipelines.resuming import CheckpointFolder, LastCheckpoint, WholeFiles
+from pipelines.resuming import CheckpointFolder, LastCheckpoint, WholeFiles, how_to_go_on
 from pipelines.staged_training import Averaging, BestCheckpoint, Stage, StagedTraining
 
 
@@ -55,8 +57,16 @@ def build_trainer(config: Mapping[str, Any], **given: Any) -> L.Trainer:
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     options = {**config["trainer"], "profiler": config["trainer"].get("profiler") or NoProfiler()}
-    with explained():
-        return L.Trainer(**options, num_sanity_val_steps=0, enable_model_summary=False, **given)
+    with explained(), warnings.catch_warnings():
+        # One process is no mistake where there is a Slurm.
+        warnings.filterwarnings("ignore", "The `srun` command is available")
+        return L.Trainer(
+            **options,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the data share themselves
+            **given,
+        )
 
 
 class NoProfiler(PassThroughProfiler):
@@ -230,7 +240,7 @@ def check_fit(config: Mapping[str, Any], data: SplitDataModule) -> None:
     """
     check_threads(config)
     model = build_model(config, data)
-    build_trainer(config, logger=False)
+    devices.prepare(build_trainer(config, logger=False), model)
     make_recipe(config, data, model.monitor, Path())
     checkpoint_folder(config, data)
 
@@ -262,6 +272,7 @@ def fit(
         UserError: If options contradict one another.
         FloatingPointError: If training diverges, or no epoch gives finite predictions.
         KeyboardInterrupt: If the user stopped it, with a message that says what is left.
+        Preempted: If a signal did.
     """
     check_threads(config)
     torch.set_num_threads(config["num_threads"])
@@ -274,9 +285,7 @@ def fit(
         return Fitted(model.eval(), **outcome)
     recipe = make_recipe(config, data, model.monitor, resumable.folder if resumable else directory)
     curves, best = recipe.curves, recipe.best
-    hooks = [*recipe.callbacks, *callbacks]
-    if resumable:
-        hooks.append(LastCheckpoint(resumable.last))
+    hooks = [*recipe.callbacks, *callbacks, LastCheckpoint(resumable.last if resumable else None)]
     trainer = build_trainer(
         config,
         logger=logger or False,
@@ -287,17 +296,20 @@ def fit(
         reload_dataloaders_every_n_epochs=int(recipe.staged),
     )
     trainer.strategy.checkpoint_io = WholeFiles()
+    devices.prepare(trainer, model)
     last = resumable.last if resumable and resumable.last.exists() else None
     with warnings.catch_warnings():
         # None is news to the user: series lie in memory, Lightning calls an older torch, metrics
-        # are logged after each epoch, noisy copies of weights lie apart, and a folder of
-        # checkpoints has some in it, from anywhere in an epoch.
+        # are logged after each epoch, and alike in all processes, noisy copies of weights lie
+        # apart, and a folder of checkpoints has some in it, from anywhere in an epoch.
         warnings.filterwarnings("ignore", "The '.*dataloader' does not have many workers")
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
         warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
         warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        warnings.filterwarnings("ignore", "The `srun` command is available")
+        warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
         try:
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         except MisconfigurationException as error:  # options that do not go together
@@ -305,12 +317,12 @@ def fit(
         except SystemExit:  # what Lightning makes of Ctrl-C, without a word
             raise KeyboardInterrupt(
                 f"interrupted at step {trainer.global_step}: "
-                + (
-                    f"the same command goes on from {resumable.folder}."
-                    if resumable
-                    else "with --checkpoints FOLDER the same command would go on from there."
-                )
+                + how_to_go_on(resumable.folder if resumable else None)
             ) from None
+        except RuntimeError as error:
+            if devices.lost_another(error):
+                raise UserError("another process of this training ended; what it said, if anything, is above.") from error
+            raise
     if not curves.curves["validation"]:
         raise UserError(
             "trainer: training ended before its first validation, which chooses the model; give "
@@ -328,7 +340,8 @@ def fit(
             "without bound. Use a lower optimizer.learning_rate (now "
             f"{config['optimizer']['learning_rate']})."
         )
-    model.load_state_dict(best.weights())
+    # Only the first process is sure to see the file.
+    model.load_state_dict(from_first(best.weights() if trainer.is_global_zero else {}))
     model.to("cpu").eval()
     model.calibrate(data.loader("calibration"))
     trainer.save_checkpoint(directory / "model.ckpt", weights_only=True)
@@ -340,6 +353,9 @@ def fit(
     )
     if resumable:
         trainer.save_checkpoint(resumable.model, weights_only=True)
+    if not trainer.is_global_zero:
+        return fitted
+    if resumable:
         resumable.finish({name: value for name, value in vars(fitted).items() if name != "model"})
     else:
         Path(best.best_model_path).unlink()

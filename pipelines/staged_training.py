@@ -16,7 +16,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveragi
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from data_modules.errors import UserError
+from data_modules.sharing import from_first
 from lightning_modules.optimization import OptimizedModule
+from pipelines.devices import is_main
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class StagedTraining(Callback):
                 trainer.should_stop = True
                 return
             self._number, self._since = self._number + 1, step
-            pl_module.load_state_dict(self.best.weights())
+            pl_module.load_state_dict(from_first(self.best.weights() if is_main() else {}))
             if self.averaging is not None:
                 self.averaging.restart()
             self._enter(trainer, pl_module)

@@ -30,6 +30,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
+from pipelines.resuming import Preempted
 
 ROOT = Path(__file__).resolve().parents[1]
 MLRUNS = ROOT / "mlruns"
@@ -147,6 +148,18 @@ def start_run(
     return store.create_run(experiment_id(store, experiment), tags=given, run_name=name).info.run_id
 
 
+def continue_run(store: MlflowClient, run_id: str) -> bool:
+    """Goes on with a run that was stopped; tells whether it is there and unfinished."""
+    try:
+        info = store.get_run(run_id).info
+    except MlflowException:  # of another store, or removed for good
+        return False
+    if info.lifecycle_stage == "deleted" or info.status == "FINISHED":
+        return False
+    store.update_run(run_id, status="RUNNING")
+    return True
+
+
 def log_config(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
     """Logs a resolved configuration: as ``config.yaml``, and flat as params."""
     store.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
@@ -208,10 +221,12 @@ def running(store: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit | Preempted)
         store.set_tag(run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
         finish_run(store, run_id, "KILLED" if interrupted else "FAILED")
         raise
+    if "failure" in store.get_run(run_id).data.tags:  # of an earlier attempt
+        store.delete_tag(run_id, "failure")
     finish_run(store, run_id)
 
 
@@ -219,11 +234,34 @@ class RunLogger(MLFlowLogger):
     """Sends Lightning's metrics to a run that was started by :func:`start_run`.
 
     Metrics go asynchronously; the run is ended by :func:`running`, not by the trainer, because
-    artifacts and final figures follow after training.
+    artifacts and final figures follow after training. What a continued run has already is not
+    logged again.
     """
 
     def __init__(self, store: MlflowClient, run_id: str) -> None:
         super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
+        self._store, self._id = store, run_id
+        #: The last step of each metric that the run had before.
+        self._had: dict[str, int | None] = dict.fromkeys(store.get_run(run_id).data.metrics)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs those that are new."""
+        new = {name: value for name, value in metrics.items() if not self._has(name, step)}
+        if new:
+            super().log_metrics(new, step)
+
+    def _has(self, name: str, step: int | None) -> bool:
+        if name not in self._had or step is None:
+            return False
+        last = self._had[name]
+        if last is None:
+            history = self._store.get_metric_history(self._id, name)
+            last = self._had[name] = max(metric.step for metric in history)
+        return step <= last
+
+    def save(self) -> None:
+        """Waits until everything has arrived."""
+        mlflow.flush_async_logging()
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole resolved configuration has been logged already."""

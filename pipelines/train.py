@@ -1,14 +1,16 @@
 """``python -m pipelines.train --config <yaml>``: one training run, tracked in MLflow."""
 
 import json
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jsonargparse import ArgumentParser
 
+from pipelines.devices import is_main, scaled, tell
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -19,7 +21,14 @@ from pipelines.experiment import (
     task_class,
     user_errors,
 )
-from pipelines.fitting import Fitted, check_fit, count_parameters, fit
+from pipelines.fitting import (
+    Fitted,
+    build_trainer,
+    check_fit,
+    checkpoint_folder,
+    count_parameters,
+    fit,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +111,21 @@ def start_tracked_run(
     )
     tracking.log_config(store, run_id, config)
     tracking.log_data(store, run_id, data.name, data.spec.digest, data.source)
+    return run_id
+
+
+def begin(
+    store: "MlflowClient", config: Mapping[str, Any], data: "SplitDataModule", labels: Labels
+) -> str:
+    """Starts a run, or goes on with that of the training in the folder of checkpoints."""
+    from pipelines import tracking
+
+    folder = checkpoint_folder(config, data)
+    if folder and folder.run_id and tracking.continue_run(store, folder.run_id):
+        return folder.run_id
+    run_id = start_tracked_run(store, config, data, labels)
+    if folder:
+        folder.run_id = run_id
     return run_id
 
 
@@ -194,6 +218,28 @@ def show(
     return shown, task.tables(examples)
 
 
+def prepare(config: Mapping[str, Any]) -> "tuple[dict[str, Any], SplitDataModule]":
+    """Returns the configuration as it is for these devices, and its data, both fit to be used."""
+    config = scaled(config, build_trainer(config, logger=False).world_size)
+    data = build_data(config["data"])
+    for line in data.advice():
+        tell(f"note: {line}")
+    # What cannot be built leaves no run behind.
+    check_fit(config, data)
+    return config, data
+
+
+def assist(config: Mapping[str, Any]) -> None:
+    """Takes part in a training that the main process tracks and evaluates.
+
+    Args:
+        config: Resolved configuration of :func:`parser`.
+    """
+    config, data = prepare(config)
+    with tempfile.TemporaryDirectory(prefix="unroll-") as unused:
+        fit(config, data, Path(unused))
+
+
 def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, dict[str, float]]:
     """Trains one model and evaluates it once on test.
 
@@ -204,11 +250,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     Returns:
         The run's id and its test metrics.
     """
-    data = build_data(config["data"])
-    for line in data.advice():
-        print(f"note: {line}", file=sys.stderr)
-    # What cannot be built leaves no run behind.
-    check_fit(config, data)
+    config, data = prepare(config)
 
     from pipelines import tracking
     from pipelines.outcome import write_tables
@@ -217,7 +259,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     store = tracking.client()
     model = architecture_name(config)
     name = config.get("name") or f"{model}-s{config['seed']}"
-    run_id = start_tracked_run(store, config, data, Labels(name, model, "train"))
+    run_id = begin(store, config, data, Labels(name, model, "train"))
     every, task = config.get("trace_every_n_steps"), find_task(task_class(config).task)
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
         trace = task.trace(every, folder / "figures") if every else None
@@ -242,6 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the pipeline from the command line."""
     config = plain(parser().parse_args(arguments))
     with user_errors():
+        if not is_main():
+            assist(config)
+            return
         run_id, metrics = train(config)
     for name, value in metrics.items():
         print(f"{name:32} {value:.6g}")

@@ -23,7 +23,8 @@ from pipelines.task import find_task
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
 SERIES, TWEETS, HANDWRITING = (CONFIGS / task for task in ("series", "tweets", "handwriting"))
-FILES = sorted(CONFIGS.glob("*/*.yaml"))
+DEVICES = sorted((CONFIGS / "trainer").glob("*.yaml"))
+FILES = sorted({*CONFIGS.glob("*/*.yaml")} - {*DEVICES})
 COMPARISONS = [file for file in FILES if "candidates" in read_yaml(file)]
 TRAININGS = [file for file in FILES if file not in COMPARISONS]
 #: Enough of each kind for every part to have windows.
@@ -190,3 +191,13 @@ def test_the_csv_of_a_user_takes_its_options(csv, tmp_path):
     data = build_data(config["data"])
     assert isinstance(data, CsvSeries) and data.name == "mine"
     assert (data.spec.horizon, data.spec.window) == (5, 30)
+
+
+@pytest.mark.parametrize("task", ["series", "tweets", "handwriting"])
+@pytest.mark.parametrize("file", DEVICES, ids=named)
+def test_devices_go_with_every_task(file, task):
+    given = [f"--config={CONFIGS / task / 'lstm.yaml'}", f"--config={file}"]
+    alone, config = (plain(train.parser().parse_args(each)) for each in (given[:1], given))
+    wanted = read_yaml(file)["trainer"]
+    assert wanted and config["trainer"] == alone["trainer"] | wanted
+    assert {**config, "trainer": None} == {**alone, "trainer": None}

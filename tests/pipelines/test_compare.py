@@ -212,6 +212,7 @@ def test_the_output_is_no_file(make, tmp_path):
         ("--data.window=0", "window"),
         ("--model.warmup=12", "candidate 'lstm': model.warmup is 12"),
         ("--register_as=a/b", "'a/b'"),
+        ("--trainer.devices=2", "one device"),
     ],
 )
 def test_after_a_refusal_nothing_has_started(store, arguments, argument, message, capsys):

@@ -125,7 +125,7 @@ def test_control_c_says_what_is_left(tiny_config, tmp_path, monkeypatch, capsys,
     assert (f"goes on from {tmp_path / 'kept'}" if kept else "--checkpoints FOLDER") in said
     if kept:
         assert fitted(config, tmp_path / "two").optimizer_steps == 3
-        assert "goes on from step 2" in capsys.readouterr().out
+        assert "goes on from step 2" in capsys.readouterr().err
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch_and_of_a_stage(tiny_config, tmp_path, monkeypatch):

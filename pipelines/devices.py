@@ -1,0 +1,123 @@
+"""The devices and processes of one training: how many, which one this is, what they share.
+
+Lightning starts the processes of one machine itself; ``torchrun`` and Slurm start those of several.
+All run the same pipeline, and find out here which of them speaks to the user and to MLflow.
+"""
+
+import copy
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from data_modules.errors import UserError
+from lightning_modules.optimization import OptimizedModule
+
+#: What more devices mean for batch and learning rate.
+DeviceScaling = Literal["share", "linear", "sqrt"]
+#: How the learning rate grows with the number of devices, where the batch does.
+_RATE_EXPONENTS = {"linear": 1.0, "sqrt": 0.5}
+#: Seconds after which a process other than the main one tells its error: where the main one has the
+#: same, all have ended by then.
+_MAIN_SPEAKS_FIRST = 3.0
+
+
+def is_main() -> bool:
+    """Tells whether this process is the first of its training, or the only one."""
+    if "RANK" in os.environ:  # torchrun says all by it
+        return int(os.environ["RANK"]) == 0
+    names = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return not any(int(os.environ.get(name) or 0) for name in names)
+
+
+def tell(message: str) -> None:
+    """Tells the user something, once for all processes."""
+    if is_main():
+        print(message, file=sys.stderr, flush=True)
+
+
+def tell_error(message: str) -> None:
+    """Tells the user what ended the training: once, even where all processes found it."""
+    if not is_main():
+        time.sleep(_MAIN_SPEAKS_FIRST)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+
+
+def scaled(config: Mapping[str, Any], devices: int) -> dict[str, Any]:
+    """Returns a configuration whose batch and learning rate are those for so many devices.
+
+    Args:
+        config: A resolved configuration. Its ``device_scaling`` says what to do: ``share`` leaves
+            all as it is, since ``data.batch_size`` counts what all devices work on together;
+            ``linear`` gives each device a batch of that size, and multiplies the learning rate by
+            their number (Goyal et al. 2017, for SGD); ``sqrt`` multiplies it by the number's square
+            root (Krizhevsky 2014; Malladi et al. 2022, for Adam).
+        devices: How many.
+
+    Raises:
+        UserError: If the option is none of these, or stages have batch sizes of their own.
+    """
+    scaling = config.get("device_scaling", "share")
+    if scaling not in get_args(DeviceScaling):
+        choices = ", ".join(get_args(DeviceScaling))
+        raise UserError(f"device_scaling is {scaling!r}: it must be one of {choices}.")
+    result = copy.deepcopy(dict(config))
+    if scaling == "share" or devices == 1:
+        return result
+    if config.get("stages"):
+        raise UserError(
+            f"device_scaling: stages have learning rates of their own; leave {scaling} out."
+        )
+    options = result["data"].setdefault("init_args", {})
+    for name in ("batch_size", "batch_points"):
+        if options.get(name) is not None:
+            options[name] *= devices
+    result["optimizer"]["learning_rate"] *= devices ** _RATE_EXPONENTS[scaling]
+    result["device_scaling"] = "share"  # what is logged must not be scaled again
+    return result
+
+
+def prepare(trainer: L.Trainer, model: OptimizedModule) -> None:
+    """Sets what several processes need to train as one would; one process needs nothing.
+
+    Args:
+        trainer: Before it trains.
+        model: What it will train.
+
+    Raises:
+        UserError: If the model cannot train on these devices, or the strategy is none of ours.
+    """
+    strategy = trainer.strategy
+    if trainer.world_size == 1:
+        return
+    if not isinstance(strategy, DDPStrategy):
+        raise UserError(
+            f"trainer.strategy: {type(strategy).__name__} is not supported on several devices; "
+            "write ddp."
+        )
+    # Statistics of batches are the only buffers that training changes, and those are synchronised;
+    # and in validation, where it would be done too, processes have batches of different number.
+    strategy._ddp_kwargs["forward_sync_buffers"] = False
+    strategy._ddp_kwargs["find_unused_parameters"] = model.trains_in_parts
+    on_cpu = strategy.root_device.type == "cpu"
+    if on_cpu and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise UserError(
+            "architecture.batch_norm: several CPU processes cannot share the statistics of a "
+            "batch; set it to false, or use GPUs, or trainer.devices 1."
+        )
+    # Lightning would seed all processes alike once more, after the weights have been drawn.
+    os.environ.pop("PL_GLOBAL_SEED", None)
+    # Chance within the network must not be the same everywhere; the data's order is the first's.
+    if trainer.global_rank:
+        torch.manual_seed(torch.initial_seed() + (trainer.global_rank << 32))
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Tells whether an error only says that another process is no longer there."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
