@@ -10,7 +10,7 @@ PORT ?= 5000
 SERVE_PORT ?= 5001
 
 .DEFAULT_GOAL := help
-.PHONY: help compare reference ui serve test test-fast lint clean
+.PHONY: help compare reference ui serve server test test-fast lint clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 14
@@ -40,6 +40,10 @@ ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at htt
 serve: .venv/.installed | mlruns ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
+
+server: .venv/.installed ## A tracking server with PostgreSQL and accounts, for this machine (docs/operations.md)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server]'
+	PORT=$(PORT) deploy/server.sh
 
 lint: .venv/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -260,11 +260,12 @@ class OptimizedModule(L.LightningModule):
 
     def share_of_epoch(self) -> dict[str, Any]:
         """Returns what this process has of an epoch until now, and needs to go on with it."""
-        return {"sums": self._sums, "counts": self._counts}
+        return {"sums": self._sums, "counts": self._counts, "rate": self._learning_rate}
 
     def go_on(self, share: dict[str, Any]) -> None:
         """Takes up what :meth:`share_of_epoch` gave."""
         self._sums, self._counts = share["sums"], share["counts"]
+        self._learning_rate = share["rate"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what each process has of the epoch."""

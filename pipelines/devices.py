@@ -7,13 +7,16 @@ All run the same pipeline, and find out here which of them speaks to the user an
 import copy
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
+from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch.strategies import DDPStrategy
+from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data_modules.errors import UserError
@@ -23,9 +26,14 @@ from lightning_modules.optimization import OptimizedModule
 DeviceScaling = Literal["share", "linear", "sqrt"]
 #: How the learning rate grows with the number of devices, where the batch does.
 _RATE_EXPONENTS = {"linear": 1.0, "sqrt": 0.5}
-#: Seconds after which a process other than the main one tells its error: where the main one has the
-#: same, all have ended by then.
+#: Seconds after which a process that has not met the others yet tells its error: where the main one
+#: has the same, all have ended by then.
 _MAIN_SPEAKS_FIRST = 3.0
+#: From a process's seed to the next one's: far, so that trainings of neighbouring seeds share none.
+#: (The CPU's generator takes the lowest 32 bits of a seed alone.)
+_SEED_STEP = 1_000_003
+#: Seconds that the others have to end in good order when one process has died.
+_GRACE = 30.0
 
 
 def is_main() -> bool:
@@ -36,6 +44,21 @@ def is_main() -> bool:
     return not any(int(os.environ.get(name) or 0) for name in names)
 
 
+def end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however that came about.
+
+    Otherwise it might wait for it in a collective operation, for as long as half an hour.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def tell(message: str) -> None:
     """Tells the user something, once for all processes."""
     if is_main():
@@ -44,7 +67,13 @@ def tell(message: str) -> None:
 
 def tell_error(message: str) -> None:
     """Tells the user what ended the training: once, even where all processes found it."""
-    if not is_main():
+    if distributed.is_available() and distributed.is_initialized():
+        try:
+            if distributed.distributed_c10d._get_default_store().add("told", 1) > 1:
+                return
+        except RuntimeError:  # the main process is gone
+            pass
+    elif not is_main():
         time.sleep(_MAIN_SPEAKS_FIRST)
     print(f"error: {message}", file=sys.stderr, flush=True)
 
@@ -115,9 +144,20 @@ def prepare(trainer: L.Trainer, model: OptimizedModule) -> None:
     os.environ.pop("PL_GLOBAL_SEED", None)
     # Chance within the network must not be the same everywhere; the data's order is the first's.
     if trainer.global_rank:
-        torch.manual_seed(torch.initial_seed() + (trainer.global_rank << 32))
+        torch.manual_seed(torch.initial_seed() + _SEED_STEP * trainer.global_rank)
 
 
 def lost_another(error: RuntimeError) -> bool:
     """Tells whether an error only says that another process is no longer there."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    return isinstance(error, distributed.DistError) or "gloo" in str(error)
+
+
+class _Patience(subprocess_script._ChildProcessObserver):
+    """Kills what is left of a training that lost a process, but not before it could end its run."""
+
+    def _terminate_all(self) -> None:
+        time.sleep(_GRACE)
+        super()._terminate_all()
+
+
+subprocess_script._ChildProcessObserver = _Patience  # type: ignore[misc]

@@ -321,7 +321,9 @@ def fit(
             ) from None
         except RuntimeError as error:
             if devices.lost_another(error):
-                raise UserError("another process of this training ended; what it said, if anything, is above.") from error
+                raise UserError(
+                    "another process of this training ended; what it said, if anything, is above."
+                ) from error
             raise
     if not curves.curves["validation"]:
         raise UserError(

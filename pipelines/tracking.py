@@ -1,11 +1,13 @@
 """Everything that knows MLflow: where runs live, how they start, what they hold, how they end."""
 
+import argparse
+import functools
 import json
 import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 import yaml
+from filelock import FileLock
 from lightning.pytorch.loggers import MLFlowLogger
 from mlflow.entities import (
     Dataset,
@@ -30,6 +33,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
+from pipelines.journal import JournaledClient, journals, replay
 from pipelines.resuming import Preempted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +76,32 @@ def client(uri: str | None = None) -> MlflowClient:
     # Loading a model by models:/ and flushing go through the module's own state.
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+    if not uri.startswith(SQLITE):
+        return _journaled(uri)
+    _create_database(Path(uri.removeprefix(SQLITE).partition("?")[0]))
     return MlflowClient(uri)
+
+
+def _create_database(path: Path) -> None:
+    """Makes a new store whole before it gets its name: a crash, or another process, meets no half.
+
+    MLflow makes its tables one by one, and would not go on with those that it finds.
+    """
+    if path.exists():
+        return
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            return
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        MlflowClient(f"{SQLITE}{new}").search_experiments()
+        os.replace(new, path)
+
+
+@functools.cache
+def _journaled(uri: str) -> JournaledClient:
+    """Returns the one client of a server: what a run logs goes through one journal."""
+    return JournaledClient(uri)
 
 
 def artifact_location(uri: str) -> str | None:
@@ -151,12 +180,14 @@ def start_run(
 def continue_run(store: MlflowClient, run_id: str) -> bool:
     """Goes on with a run that was stopped; tells whether it is there and unfinished."""
     try:
-        info = store.get_run(run_id).info
+        run = store.get_run(run_id)
     except MlflowException:  # of another store, or removed for good
         return False
-    if info.lifecycle_stage == "deleted" or info.status == "FINISHED":
+    if run.info.lifecycle_stage == "deleted" or run.info.status == "FINISHED":
         return False
     store.update_run(run_id, status="RUNNING")
+    if "failure" in run.data.tags:
+        store.delete_tag(run_id, "failure")
     return True
 
 
@@ -211,7 +242,9 @@ def finish_run(store: MlflowClient, run_id: str, status: str = "FINISHED") -> No
     killed, and must not finish what its successor has given up and started anew.
     """
     mlflow.flush_async_logging()
-    if store.get_run(run_id).info.status == "RUNNING":
+    if isinstance(store, JournaledClient):  # which looks when it sends
+        store.set_terminated(run_id, status)
+    elif store.get_run(run_id).info.status == "RUNNING":
         store.set_terminated(run_id, status)
 
 
@@ -225,8 +258,6 @@ def running(store: MlflowClient, run_id: str) -> Iterator[None]:
         store.set_tag(run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
         finish_run(store, run_id, "KILLED" if interrupted else "FAILED")
         raise
-    if "failure" in store.get_run(run_id).data.tags:  # of an earlier attempt
-        store.delete_tag(run_id, "failure")
     finish_run(store, run_id)
 
 
@@ -242,25 +273,29 @@ class RunLogger(MLFlowLogger):
         super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
         self._store, self._id = store, run_id
         #: The last step of each metric that the run had before.
-        self._had: dict[str, int | None] = dict.fromkeys(store.get_run(run_id).data.metrics)
+        self._had = {
+            name: max(metric.step for metric in store.get_metric_history(run_id, name))
+            for name in store.get_run(run_id).data.metrics
+        }
+
+    @property
+    def experiment(self) -> MlflowClient:
+        """The client, as it is known to Lightning."""
+        return self._store
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs those that are new."""
-        new = {name: value for name, value in metrics.items() if not self._has(name, step)}
+        now, step = mlflow.utils.time.get_current_time_millis(), step or 0
+        new = [
+            Metric(name, float(value), now, step)
+            for name, value in metrics.items()
+            if step > self._had.get(name, -1)
+        ]
         if new:
-            super().log_metrics(new, step)
-
-    def _has(self, name: str, step: int | None) -> bool:
-        if name not in self._had or step is None:
-            return False
-        last = self._had[name]
-        if last is None:
-            history = self._store.get_metric_history(self._id, name)
-            last = self._had[name] = max(metric.step for metric in history)
-        return step <= last
+            self._store.log_batch(self._id, metrics=new, synchronous=False)
 
     def save(self) -> None:
-        """Waits until everything has arrived."""
+        """Waits until everything is safe: on the server, or in the journal."""
         mlflow.flush_async_logging()
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -287,3 +322,27 @@ def runs(store: MlflowClient, experiment_ids: list[str], query: str) -> list[Run
 def download(store: MlflowClient, run_id: str, path: str, folder: Path) -> Path:
     """Copies an artifact of a run into a folder and returns where it lies."""
     return Path(store.download_artifacts(run_id, path, str(folder)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the pipeline from the command line."""
+    from pipelines.experiment import user_errors
+
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.tracking",
+        description="Sends what runs logged while their tracking server was away.",
+    )
+    parser.add_argument("verb", choices=["replay"])
+    parser.parse_args(arguments)
+    with user_errors():
+        uri = tracking_uri()
+        client(uri)  # says so where nothing answers
+        done = list(replay(MlflowClient(uri), uri))
+    for run_id, said in done:
+        print(f"run {run_id}: {said}")
+    if not done:
+        print(f"nothing is pending in {journals()}")
+
+
+if __name__ == "__main__":
+    main()

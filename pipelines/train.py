@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jsonargparse import ArgumentParser
 
-from pipelines.devices import is_main, scaled, tell
+from pipelines.devices import end_with_parent, is_main, scaled, tell
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -235,6 +235,7 @@ def assist(config: Mapping[str, Any]) -> None:
     Args:
         config: Resolved configuration of :func:`parser`.
     """
+    end_with_parent()
     config, data = prepare(config)
     with tempfile.TemporaryDirectory(prefix="unroll-") as unused:
         fit(config, data, Path(unused))

@@ -1,0 +1,215 @@
+"""A tracking server as 'make server' starts it, which goes away while a training goes on."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipelines import tracking
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+pytestmark = pytest.mark.slow
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+class Server:
+    """The server of ``deploy/server.sh``, in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.environment = os.environ | {
+            "SERVER_FOLDER": str(folder),
+            "PORT": str(self.port),
+            "POSTGRES_PORT": str(free_port()),
+            "WORKERS": "1",
+        }
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        self.log = (self.folder / "server.log").open("a")
+        self.process = subprocess.Popen(
+            ["deploy/server.sh"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for _ in range(180):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5)
+                return
+            except OSError:
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                time.sleep(1)
+        raise AssertionError("the server did not start")
+
+    def kill(self):
+        """As a machine that loses its power would, but for the database."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
+
+    def pause(self, number):
+        """Stops (SIGSTOP) the server, as a network that takes nothing, or lets it go on."""
+        os.killpg(self.process.pid, number)
+
+    def postgres(self, verb, *options):
+        data = self.folder / "postgres"
+        command = [str(PROGRAMS[-1] / "pg_ctl"), verb, f"--pgdata={data}", *options]
+        if os.getuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def secrets(self):
+        lines = (self.folder / "secrets").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
+
+    def account(self):
+        return {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.secrets()["ADMIN_PASSWORD"],
+        }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if not PROGRAMS:
+        pytest.skip("PostgreSQL is not installed")
+    # Not below pytest's own folder, which the user postgres may not enter.
+    folder = Path(
+        subprocess.check_output(["mktemp", "-d", "/tmp/unroll-XXXXXX"], text=True).strip()
+    )
+    made = Server(folder)
+    made.start()
+    yield made
+    made.kill()
+    made.postgres("stop", "--mode=immediate")
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture
+def account(server, monkeypatch, tmp_path):
+    for name, value in server.account().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("UNROLL_JOURNAL", str(tmp_path / "journal"))
+    return MlflowClient(server.uri)
+
+
+def train(name, *options):
+    command = [sys.executable, "-m", "pipelines.train", f"--name={name}"]
+    command += [f"--config={ROOT / 'pipelines/configs/series/lstm.yaml'}"]
+    command += ["--data.sizes=[400,60,40]", "--trainer.max_epochs=150", "--trainer.accelerator=cpu"]
+    return subprocess.Popen(
+        [*command, *options], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def content(client, name):
+    """Returns the only run of a name, and what it holds, but for what is measured or its own."""
+    (experiment,) = [e for e in client.search_experiments() if e.name.startswith("forecasting")]
+    (run,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
+    metrics = {
+        key: [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, key)]
+        for key in run.data.metrics
+        if "seconds" not in key and "inference" not in key
+    }
+    files = {
+        file.path
+        for folder in ("", "figures", "model", "checkpoint")
+        for file in client.list_artifacts(run.info.run_id, folder)
+    }
+    tags = {key: value for key, value in run.data.tags.items() if key in ("kind", "data_digest")}
+    params = {key: value for key, value in run.data.params.items() if key != "name"}
+    return run, (run.info.status, metrics, params, tags, files)
+
+
+def test_others_are_not_let_in(server):
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{server.uri}/api/2.0/mlflow/experiments/search?max_results=1")
+    for name in ("secrets", "basic_auth.ini"):
+        assert (server.folder / name).stat().st_mode & 0o077 == 0
+    command_lines = [
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if own(path)
+    ]
+    for secret in server.secrets().values():
+        assert not any(secret.encode() in line for line in command_lines)
+
+
+def own(path):
+    return path.parent.name != str(os.getpid()) and path.exists()
+
+
+def test_a_server_that_goes_away_loses_nothing(server, account):
+    """PostgreSQL stops, then the server is killed, then the network takes nothing any more."""
+    calm = train("calm")
+    _, complained = calm.communicate(timeout=300)
+    assert calm.returncode == 0, complained[-3000:]
+    training = train("stormy")
+    experiment = None
+    for _ in range(600):
+        found = account.search_experiments(filter_string="name LIKE 'forecasting%'")
+        if found and account.search_runs([found[0].experiment_id], "metrics.train_loss > 0"):
+            experiment = found[0].experiment_id
+            runs = account.search_runs([experiment], "attributes.run_name = 'stormy'")
+            if runs and "train_loss" in runs[0].data.metrics:
+                break
+        assert training.poll() is None, training.communicate()[1][-3000:]
+        time.sleep(0.1)
+    server.postgres("stop", "--mode=immediate")
+    time.sleep(3)
+    server.kill()
+    time.sleep(2)
+    server.start()  # PostgreSQL too
+    time.sleep(3)
+    server.pause(signal.SIGSTOP)
+    time.sleep(5)
+    server.pause(signal.SIGCONT)
+    _, complained = training.communicate(timeout=300)
+    assert training.returncode == 0, complained[-3000:]
+    assert "replay" not in complained
+    _, expected = content(account, "calm")
+    _, got = content(account, "stormy")
+    assert got == expected
+    assert got[0] == "FINISHED"
+
+
+def test_what_could_not_be_sent_is_sent_later(server, account, tmp_path):
+    training = train("late")
+    for _ in range(600):
+        if (tmp_path / "journal").exists() and list((tmp_path / "journal").glob("*/journal.jsonl")):
+            break
+        time.sleep(0.1)
+    server.kill()
+    said, complained = training.communicate(timeout=400)
+    assert training.returncode == 0, complained[-3000:]
+    assert "python -m pipelines.tracking replay" in complained
+    assert "test_mse " in said
+    server.start()
+    replay = [sys.executable, "-m", "pipelines.tracking", "replay"]
+    sent = subprocess.run(replay, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
+    assert ": sent " in sent.stdout
+    again = subprocess.run(replay, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
+    assert "nothing is pending" in again.stdout
+    run, got = content(account, "late")
+    _, expected = content(account, "calm")
+    assert got == expected
+    password = server.secrets()["ADMIN_PASSWORD"]
+    assert password not in complained + said + sent.stdout
+    assert tracking.tracking_uri() == server.uri
