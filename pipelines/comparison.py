@@ -106,6 +106,7 @@ class Comparison:
             **self.config["ray"],
             task_cpus=self.config["num_threads"],
             task_gpus=int(self.config["trainer"]["accelerator"] in ("cuda", "gpu")),
+            database=tracking.database(self.store.tracking_uri),
         )
         try:
             with tracking.running(self.store, parent):

@@ -21,6 +21,7 @@ from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
+from lightning_modules.compiling import compile_networks
 from lightning_modules.optimization import Optimization, OptimizedModule
 from pipelines.devices import is_main, tell, tell_error
 from pipelines.resuming import Preempted
@@ -122,6 +123,13 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         help="What more than one device means: share: all work on one data.batch_size together, so "
         "that results stay as they are; linear, sqrt: each has a batch of that size, and the "
         "learning rate grows by their number, or its square root.",
+    )
+    parser.add_argument(
+        "--compile",
+        type=bool,
+        default=False,
+        help="Compile the network with torch.compile: minutes at first, then convolutions train up "
+        "to three times as fast on a CPU. Recurrent layers gain nothing.",
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of weights, batches and dropout.")
     parser.add_argument(
@@ -294,6 +302,8 @@ def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedMo
         model.start_from(data)
         if config.get("warm_start"):
             load_weights(model, Path(config["warm_start"]))
+        if config.get("compile"):
+            compile_networks(model)
     return model
 
 

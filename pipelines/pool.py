@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +19,18 @@ class Pool:
         num_cpus: Cores of the local instance; None for all.
         task_cpus: Cores, and so threads, of one task.
         task_gpus: GPUs of one task.
+        database: File that all tasks must be able to write, if there is one.
     """
 
     def __init__(
-        self, address: str | None, num_cpus: int | None, task_cpus: int = 1, task_gpus: int = 0
+        self,
+        address: str | None,
+        num_cpus: int | None,
+        task_cpus: int = 1,
+        task_gpus: int = 0,
+        database: str | None = None,
     ) -> None:
-        self.address, self.num_cpus = address, num_cpus
+        self.address, self.num_cpus, self.database = address, num_cpus, database
         self.task_cpus, self.task_gpus = task_cpus, task_gpus
         self._pending: dict[Any, Any] = {}
         self._started = False
@@ -50,6 +57,15 @@ class Pool:
                 "command again, it goes on where it stopped."
             ) from error
         self._started = True
+        elsewhere = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+        elsewhere -= {socket.gethostname()}
+        if self.database and elsewhere:
+            self.close()
+            raise UserError(
+                f"ray.address: workers on {', '.join(sorted(elsewhere))} cannot write the file "
+                f"{self.database}: start a tracking server ('make server'), and set "
+                "MLFLOW_TRACKING_URI to its address."
+            )
 
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Queues ``function(*arguments)``; its result will come under the key."""

@@ -76,10 +76,16 @@ def client(uri: str | None = None) -> MlflowClient:
     # Loading a model by models:/ and flushing go through the module's own state.
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    if not uri.startswith(SQLITE):
+    path = database(uri)
+    if path is None:
         return _journaled(uri)
-    _create_database(Path(uri.removeprefix(SQLITE).partition("?")[0]))
+    _create_database(Path(path))
     return MlflowClient(uri)
+
+
+def database(uri: str) -> str | None:
+    """Returns the file of a sqlite store; None for a server."""
+    return uri.removeprefix(SQLITE).partition("?")[0] if uri.startswith(SQLITE) else None
 
 
 def _create_database(path: Path) -> None:
@@ -106,10 +112,8 @@ def _journaled(uri: str) -> JournaledClient:
 
 def artifact_location(uri: str) -> str | None:
     """Returns where artifacts go: beside a sqlite file; a server decides for itself."""
-    if not uri.startswith(SQLITE):
-        return None
-    database = Path(uri.removeprefix(SQLITE).split("?")[0]).resolve()
-    return (database.parent / "artifacts").as_uri()
+    path = database(uri)
+    return (Path(path).resolve().parent / "artifacts").as_uri() if path else None
 
 
 def experiment_id(store: MlflowClient, name: str) -> str:
@@ -177,6 +181,10 @@ def start_run(
     return store.create_run(experiment_id(store, experiment), tags=given, run_name=name).info.run_id
 
 
+#: The last step of each metric that a continued run had before.
+_continued: dict[str, dict[str, int]] = {}
+
+
 def continue_run(store: MlflowClient, run_id: str) -> bool:
     """Goes on with a run that was stopped; tells whether it is there and unfinished."""
     try:
@@ -185,6 +193,10 @@ def continue_run(store: MlflowClient, run_id: str) -> bool:
         return False
     if run.info.lifecycle_stage == "deleted" or run.info.status == "FINISHED":
         return False
+    _continued[run_id] = {
+        name: max(metric.step for metric in store.get_metric_history(run_id, name))
+        for name in run.data.metrics
+    }
     store.update_run(run_id, status="RUNNING")
     if "failure" in run.data.tags:
         store.delete_tag(run_id, "failure")
@@ -272,11 +284,7 @@ class RunLogger(MLFlowLogger):
     def __init__(self, store: MlflowClient, run_id: str) -> None:
         super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
         self._store, self._id = store, run_id
-        #: The last step of each metric that the run had before.
-        self._had = {
-            name: max(metric.step for metric in store.get_metric_history(run_id, name))
-            for name in store.get_run(run_id).data.metrics
-        }
+        self._had = _continued.get(run_id, {})
 
     @property
     def experiment(self) -> MlflowClient:

@@ -62,3 +62,19 @@ def test_results_as_they_come_and_failures_as_values(tmp_path):
     assert isinstance(got["dies"], Exception)
     assert got["later"] == 42
     pool.close()  # twice does no harm
+
+
+@pytest.mark.slow
+def test_a_file_that_other_machines_cannot_write_is_refused(monkeypatch):
+    import ray
+
+    known = ray.nodes
+
+    def with_another():
+        return [*known(), {"NodeManagerHostname": "second", "Alive": True}]
+
+    monkeypatch.setattr(ray, "nodes", with_another)
+    pool = Pool(None, 1, database="/data/mlflow.db")
+    with pytest.raises(UserError, match="workers on second cannot write the file /data/mlflow.db"):
+        pool.submit("any", abs, 1)
+    assert not ray.is_initialized()

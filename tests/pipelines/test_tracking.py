@@ -259,3 +259,81 @@ def test_the_logger_leaves_the_run_open(store, run_id):
 
 def test_environment_for_quiet_uploads():
     assert os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] == "false"
+
+
+# A run that goes on -------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_without_what_it_has(store, run_id):
+    logger = tracking.RunLogger(store, run_id)
+    for step in (0, 1):
+        logger.log_metrics({"train_loss": step}, step)
+    logger.log_metrics({"validation_mse": 0.5}, 0)
+    with pytest.raises(KeyboardInterrupt), tracking.running(store, run_id):
+        raise KeyboardInterrupt
+    assert store.get_run(run_id).info.status == "KILLED"
+    assert tracking.continue_run(store, run_id)
+    run = store.get_run(run_id)
+    assert run.info.status == "RUNNING" and "failure" not in run.data.tags
+    logger = tracking.RunLogger(store, run_id)
+    for step in (0, 1, 2):
+        logger.log_metrics({"train_loss": step, "validation_mse": 0.5}, step)
+    logger.save()
+    steps = {
+        name: [each.step for each in store.get_metric_history(run_id, name)]
+        for name in ("train_loss", "validation_mse")
+    }
+    assert steps == {"train_loss": [0, 1, 2], "validation_mse": [0, 1, 2]}
+
+
+def test_which_runs_do_not_go_on(store, run_id):
+    assert not tracking.continue_run(store, "of another store")
+    tracking.finish_run(store, run_id)
+    assert not tracking.continue_run(store, run_id)
+    assert store.get_run(run_id).info.status == "FINISHED"
+    other = tracking.start_run(store, "forecasting/x", "lstm-s1", {})
+    store.delete_run(other)
+    assert not tracking.continue_run(store, other)
+
+
+# A new database -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_eight_writers_of_a_new_database_lose_nothing(tmp_path):
+    """They meet no half-made tables, wait for one another, and every metric arrives."""
+    code = """
+import sys
+from mlflow.entities import Metric
+from pipelines import tracking
+store = tracking.client(sys.argv[1])
+run = tracking.start_run(store, "parallel", sys.argv[2], {})
+logger = tracking.RunLogger(store, run)
+with tracking.running(store, run):
+    for step in range(300):
+        logger.log_metrics({"a": step, "b": -step}, step)
+"""
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    (tmp_path / "new").mkdir()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, uri, f"writer-{number}"],
+            cwd=tracking.ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    for writer in writers:
+        _, complained = writer.communicate(timeout=300)
+        assert writer.returncode == 0, complained
+        assert "locked" not in complained
+    store = tracking.client(uri)
+    (experiment,) = [e for e in store.search_experiments() if e.name == "parallel"]
+    runs = tracking.runs(store, [experiment.experiment_id], "")
+    assert len(runs) == 8
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        for name, sign in (("a", 1), ("b", -1)):
+            history = store.get_metric_history(run.info.run_id, name)
+            assert sorted((p.step, p.value) for p in history) == [(k, sign * k) for k in range(300)]
