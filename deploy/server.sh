@@ -15,6 +15,11 @@ port=${PORT:-5000}
 database_port=${POSTGRES_PORT:-5433}
 mkdir -p "$folder/artifacts"
 folder=$(realpath "$folder")
+exec 9> "$folder/lock"
+if ! flock --nonblock 9; then
+  echo "error: a server runs in $folder already" >&2
+  exit 2
+fi
 data=$folder/postgres
 
 programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tail -n 1 || true)
@@ -57,14 +62,16 @@ if [ ! -f "$data/PG_VERSION" ]; then
 fi
 if ! "${as_owner[@]}" "$programs/pg_ctl" status --pgdata="$data" >/dev/null; then
   "${as_owner[@]}" "$programs/pg_ctl" start --pgdata="$data" --wait --silent --log="$data/log" \
-    -o "-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''"
+    -o "-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''" 9>&-
 fi
 trap '"${as_owner[@]}" "$programs/pg_ctl" stop --pgdata="$data" --mode=fast --silent' EXIT
 trap 'exit 143' TERM
+export PGPASSWORD=$DATABASE_PASSWORD PGHOST=127.0.0.1 PGPORT=$database_port PGUSER=unroll
+there=$("$programs/psql" --dbname=postgres --tuples-only --command="select datname from pg_database")
 for name in mlflow accounts; do
-  PGPASSWORD=$DATABASE_PASSWORD "$programs/createdb" --host=127.0.0.1 --port="$database_port" \
-    --username=unroll "$name" 2>/dev/null || true
+  grep --quiet --word-regexp "$name" <<< "$there" || "$programs/createdb" "$name"
 done
+unset PGPASSWORD
 
 database=postgresql+psycopg2://unroll:$DATABASE_PASSWORD@127.0.0.1:$database_port
 cat > "$folder/basic_auth.ini" <<INI
@@ -76,9 +83,10 @@ admin_password = $ADMIN_PASSWORD
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 INI
 
-echo "http://127.0.0.1:$port as admin; the password is ADMIN_PASSWORD in $folder/secrets:"
-echo "  set -a; . $folder/secrets; MLFLOW_TRACKING_URI=http://127.0.0.1:$port"
-echo "  MLFLOW_TRACKING_USERNAME=admin; MLFLOW_TRACKING_PASSWORD=\$ADMIN_PASSWORD; set +a"
+echo "http://127.0.0.1:$port, for you as admin; in a shell that shall speak to it:"
+echo "  export MLFLOW_TRACKING_URI=http://127.0.0.1:$port MLFLOW_TRACKING_USERNAME=admin"
+echo "  export MLFLOW_TRACKING_PASSWORD=\$(sed -n s/^ADMIN_PASSWORD=//p $folder/secrets)"
+echo "Accounts for others: http://127.0.0.1:$port/signup"
 # By the environment: a command line can be read by every user of the machine.
 export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_BACKEND_STORE_URI=$database/mlflow MLFLOW_AUTH_CONFIG_PATH=$folder/basic_auth.ini

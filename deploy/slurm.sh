@@ -26,7 +26,7 @@ case " $* " in
 esac
 
 srun --kill-on-bad-exit=1 .venv/bin/python -m pipelines.train "$@" \
-  --trainer.num_nodes "$SLURM_JOB_NUM_NODES" --trainer.devices "$SLURM_NTASKS_PER_NODE"
+  --trainer.num_nodes "$SLURM_JOB_NUM_NODES" --trainer.devices "$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))"
 code=$?
 
 # 128 + SIGUSR1: stopped because its time was nearly up.

@@ -9,12 +9,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
 from lightning.fabric.strategies.launchers import subprocess_script
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy
 from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -32,8 +33,9 @@ _MAIN_SPEAKS_FIRST = 3.0
 #: From a process's seed to the next one's: far, so that trainings of neighbouring seeds share none.
 #: (The CPU's generator takes the lowest 32 bits of a seed alone.)
 _SEED_STEP = 1_000_003
-#: Seconds that the others have to end in good order when one process has died.
-_GRACE = 30.0
+#: Seconds that the others have to end in good order when one process has died: more than a server
+#: that is away is waited for.
+_GRACE = 90.0
 
 
 def is_main() -> bool:
@@ -134,11 +136,17 @@ def prepare(trainer: L.Trainer, model: OptimizedModule) -> None:
     # and in validation, where it would be done too, processes have batches of different number.
     strategy._ddp_kwargs["forward_sync_buffers"] = False
     strategy._ddp_kwargs["find_unused_parameters"] = model.trains_in_parts
-    on_cpu = strategy.root_device.type == "cpu"
-    if on_cpu and any(isinstance(module, _BatchNorm) for module in model.modules()):
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        if strategy.root_device.type == "cpu":
+            raise UserError(
+                "architecture.batch_norm: several CPU processes cannot share the statistics of a "
+                "batch; set it to false, or use GPUs, or trainer.devices 1."
+            )
+        strategy._layer_sync = TorchSyncBatchNorm()
+    if trainer.limit_val_batches != 1.0:
         raise UserError(
-            "architecture.batch_norm: several CPU processes cannot share the statistics of a "
-            "batch; set it to false, or use GPUs, or trainer.devices 1."
+            "trainer.limit_val_batches: several processes share whole validations only; leave it "
+            "out, or validate less often with trainer.val_check_interval."
         )
     # Lightning would seed all processes alike once more, after the weights have been drawn.
     os.environ.pop("PL_GLOBAL_SEED", None)
@@ -155,9 +163,19 @@ def lost_another(error: RuntimeError) -> bool:
 class _Patience(subprocess_script._ChildProcessObserver):
     """Kills what is left of a training that lost a process, but not before it could end its run."""
 
+    #: What the main process does before it is killed: it may hang in a collective operation.
+    last_words: Callable[[], None] = staticmethod(lambda: None)
+
     def _terminate_all(self) -> None:
         time.sleep(_GRACE)
+        tell_error("a process of this training ended, and the others did not follow.")
+        self.last_words()
         super()._terminate_all()
+
+
+def before_killed(last_words: Callable[[], None]) -> None:
+    """Sets what the main process does before it is killed because another one has died."""
+    _Patience.last_words = staticmethod(last_words)
 
 
 subprocess_script._ChildProcessObserver = _Patience  # type: ignore[misc]

@@ -24,7 +24,7 @@ from lightning_modules.building import import_class
 from lightning_modules.compiling import compile_networks
 from lightning_modules.optimization import Optimization, OptimizedModule
 from pipelines.devices import is_main, tell, tell_error
-from pipelines.resuming import Preempted
+from pipelines.resuming import STOP_SIGNALS, Preempted
 from pipelines.staged_training import Stage
 
 #: Arguments that the experiment fills in, so that no one can contradict it.
@@ -241,10 +241,11 @@ def user_errors() -> Iterator[None]:
     """Ends the program with the message alone where a user's mistake, or the user, stopped it.
 
     A training that diverged counts as one: the message says which options to change. Who is told
-    to end by SIGTERM leaves as in an error, so that what was begun is ended.
+    to end by a signal leaves as in an error, so that what was begun is ended.
     """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _leave)
+        for number in STOP_SIGNALS:
+            signal.signal(number, _leave)
     try:
         yield
     except (UserError, FloatingPointError) as error:

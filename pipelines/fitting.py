@@ -314,7 +314,9 @@ def fit(
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         except MisconfigurationException as error:  # options that do not go together
             raise UserError(f"trainer: {error}") from error
-        except SystemExit:  # what Lightning makes of Ctrl-C, without a word
+        except SystemExit as ended:
+            if ended.code != 1:  # else it is what Lightning makes of Ctrl-C, without a word
+                raise
             raise KeyboardInterrupt(
                 f"interrupted at step {trainer.global_step}: "
                 + how_to_go_on(resumable.folder if resumable else None)

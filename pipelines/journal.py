@@ -9,6 +9,7 @@ artifacts are files, tags are values), so that after a break everything unsure i
 import atexit
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import requests
 from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -37,6 +39,10 @@ _LAST_PATIENCE = 60.0
 _METRICS_PER_CALL = 1000
 #: Statuses by which a server says that a request is wrong, and would be next time.
 _REFUSALS = (400, 404, 409, 413, 422)
+#: How often a request is sent that might have failed because a database connection was lost.
+_ATTEMPTS = 5
+#: Seconds without anything to send after which a journal is closed.
+_IDLE = 1.0
 
 
 def journals() -> Path:
@@ -46,16 +52,37 @@ def journals() -> Path:
 
 
 def address(uri: str) -> str:
-    """Returns a server's address without user and password."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    """Returns a server's address without user, password and options."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """Returns a text in which the server's address has no password, wherever it stands."""
+    secrets = {urlsplit(uri).password, os.environ.get("MLFLOW_TRACKING_PASSWORD")}
+    secrets.add(os.environ.get("MLFLOW_TRACKING_TOKEN"))
+    text = text.replace(uri, address(uri))
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
+def status_of(error: Exception) -> int | None:
+    """Returns the HTTP status by which a server answered; None where it did not."""
+    if isinstance(error, MlflowException):
+        # A proxy's own answer is known from the text alone.
+        found = re.search(r"failed with error code (\d{3})", str(error))
+        return int(found[1]) if found else error.get_http_status_code()
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    return None
 
 
 def is_away(error: Exception) -> bool:
     """Tells whether an error means that the server cannot answer now, but may later."""
-    if isinstance(error, MlflowException):
-        return error.get_http_status_code() not in _REFUSALS
-    return isinstance(error, OSError)  # those of requests are
+    if isinstance(error, MlflowException | OSError):  # those of requests are OSErrors
+        return status_of(error) not in _REFUSALS
+    return False
 
 
 class Journal:
@@ -65,23 +92,37 @@ class Journal:
         folder: Of the run; created if absent, and gone once all has been sent.
         run_id: The run.
         uri: The tracking server.
+        patience: Seconds to wait for another process that writes or sends it; -1 for ever.
 
     Raises:
-        filelock.Timeout: If another process writes or sends it.
+        filelock.Timeout: If another process still does.
+        UserError: If it is damaged.
     """
 
-    def __init__(self, folder: Path, run_id: str, uri: str) -> None:
-        self.folder, self.run_id = folder, run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder.with_suffix(".lock"))
-        self._lock.acquire(timeout=0)
+    def __init__(self, folder: Path, run_id: str, uri: str, patience: float = -1) -> None:
+        self.folder, self.run_id, self.uri = folder, run_id, uri
         self._path, self._sent_path = folder / "journal.jsonl", folder / "sent"
-        (folder / "server").write_text(address(uri), encoding="utf-8")
-        self._lines = self._read()
-        self._sent = int(self._sent_path.read_text()) if self._sent_path.exists() else 0
-        self._file = self._path.open("a", encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, and for good: a lock that is removed may be held twice.
+        locks = folder.parent / "locks"
+        locks.mkdir(exist_ok=True)
+        # Opened by the thread that logs, and closed by the one that sends.
+        self._lock = FileLock(locks / f"{run_id}.lock", thread_local=False)
+        self._lock.acquire(timeout=patience)
+        try:
+            folder.mkdir(exist_ok=True)
+            (folder / "server").write_text(address(uri), encoding="utf-8")
+            self._lines = self._read()
+            sent = self._sent_path.read_text() if self._sent_path.exists() else ""
+            self._sent = min(int(sent or 0), len(self._lines))
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._end = os.fstat(self._file).st_size
         self._changed = threading.Condition()
-        self.refused: list[str] = []
+        self._failures = 0
+        self.stopped = False
 
     def _read(self) -> list[dict[str, Any]]:
         """Returns the lines that are there; a last one that was cut off by a crash is dropped."""
@@ -90,8 +131,17 @@ class Journal:
         whole = self._path.read_bytes()
         kept = whole[: whole.rfind(b"\n") + 1]
         if kept != whole:
-            self._path.write_bytes(kept)
-        return [json.loads(line) for line in kept.splitlines()]
+            os.truncate(self._path, len(kept))
+        lines = []
+        for number, line in enumerate(kept.splitlines(), start=1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(
+                    f"{self._path}, line {number} is damaged ({error}): remove that line, and send "
+                    "the others with 'python -m pipelines.tracking replay'."
+                ) from error
+        return lines
 
     def __len__(self) -> int:
         """Returns the number of lines that are still to be sent."""
@@ -104,26 +154,18 @@ class Journal:
             UserError: The disk is full, or cannot be written.
         """
         line = {"method": method, **arguments}
+        encoded = json.dumps(line).encode() + b"\n"
         with self._changed:
-            end = self._file.tell()
             try:
-                self._file.write(json.dumps(line) + "\n")
-                self._file.flush()
+                written = os.write(self._file, encoded)
+                if written < len(encoded):  # the disk was full in the middle of it
+                    written = os.write(self._file, encoded[written:])
             except OSError as error:
-                self._cut(end)
-                raise UserError(
-                    f"{self._path} cannot be written ({error.strerror}): make room on that disc, "
-                    "or set UNROLL_JOURNAL to a folder on another. What was logged before is kept."
-                ) from error
+                os.ftruncate(self._file, self._end)  # whole lines only
+                raise _unwritable(self._path, error) from error
+            self._end += len(encoded)
             self._lines.append(line)
             self._changed.notify_all()
-
-    def _cut(self, end: int) -> None:
-        """Leaves whole lines only."""
-        try:
-            self._file.truncate(end)
-        except OSError:  # reading drops what is left of a line
-            pass
 
     def keep(self, source: Path, path: str | None) -> None:
         """Copies a folder of files, and notes that they are artifacts.
@@ -133,45 +175,68 @@ class Journal:
         """
         copy = self.folder / f"files-{len(self._lines)}"
         try:
+            shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed
             shutil.copytree(source, copy)
         except (OSError, shutil.Error) as error:
             shutil.rmtree(copy, ignore_errors=True)
-            raise UserError(
-                f"{copy} cannot be written ({error}): make room on that disc, or set "
-                "UNROLL_JOURNAL to a folder on another. What was logged before is kept."
-            ) from error
+            raise _unwritable(copy, error) from error
         self.append("log_artifacts", folder=copy.name, path=path)
+
+    def save(self) -> None:
+        """Sees to it that all lines are on the disc, whenever power fails."""
+        os.fsync(self._file)
 
     def wait(self, seconds: float) -> None:
         """Waits until there is something to send."""
         with self._changed:
-            if not len(self):
-                self._changed.wait(seconds)
+            self._changed.wait_for(lambda: bool(len(self)), seconds)
 
     def send(self, client: MlflowClient) -> None:
         """Sends one request: a line, or neighbouring metrics together.
+
+        What the server refuses, and would always refuse, is kept in ``refused.jsonl``.
 
         Raises:
             Exception: The server is away; nothing is lost.
         """
         with self._changed:
             ahead = list(islice(self._lines, self._sent, self._sent + _METRICS_PER_CALL))
-        count = _together(ahead)
+        lines = ahead[: _together(ahead)]
+        refused = False
         try:
-            _apply(client, self.run_id, ahead[:count], self.folder)
+            _apply(client, self.run_id, lines, self.folder)
         except Exception as error:
-            if is_away(error):
-                raise
-            self.refused.append(f"{ahead[0]['method']}: {error}")
-        for line in ahead[:count]:
-            if line["method"] == "log_artifacts":
+            self._failures += 1
+            # MLflow's word for most of what goes wrong between it and its database.
+            lost = getattr(error, "error_code", "") == "BAD_REQUEST"
+            if is_away(error) or (lost and self._failures < _ATTEMPTS):
+                raise ConnectionError(without_secrets(str(error), self.uri)) from None
+            refused = True
+            self._keep_refused(lines, without_secrets(str(error), self.uri))
+        self._failures = 0
+        for line in lines:
+            if line["method"] == "log_artifacts" and not refused:
                 shutil.rmtree(self.folder / line["folder"], ignore_errors=True)
-        self._sent += count
-        part = self._sent_path.with_suffix(".part")
-        part.write_text(str(self._sent))
-        os.replace(part, self._sent_path)
         with self._changed:
+            self._sent += len(lines)
+            part = self._sent_path.with_suffix(".part")
+            part.write_text(str(self._sent))
+            os.replace(part, self._sent_path)
             self._changed.notify_all()
+
+    def _keep_refused(self, lines: Sequence[Mapping[str, Any]], reason: str) -> None:
+        with (self.folder / "refused.jsonl").open("a", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps({"refused": reason, **line}) + "\n")
+
+    @property
+    def refused(self) -> list[str]:
+        """Why the server refused something, if it did."""
+        path = self.folder / "refused.jsonl"
+        if not path.exists():
+            return []
+        kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [f"{line['method']}: {line['refused']}" for line in kept]
 
     def wait_until_sent(self, seconds: float | None) -> bool:
         """Waits until nothing is left, or the time is over; tells which."""
@@ -180,12 +245,19 @@ class Journal:
 
     def close(self) -> None:
         """Lets others send it; removes it where nothing is left."""
-        self._file.close()
-        if not len(self):
+        self.stopped = True
+        os.close(self._file)
+        if not len(self) and not self.refused:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
-        if not self.folder.exists():
-            self.folder.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(
+        f"{path} cannot be written ({reason}): make room on that disc, or set UNROLL_JOURNAL to a "
+        "folder on another. What was logged before is kept."
+    )
 
 
 def _together(lines: Sequence[Mapping[str, Any]]) -> int:
@@ -252,44 +324,71 @@ class JournaledClient(MlflowClient):
         self._sender = MlflowClient(uri)
         self._uri = uri
         self._journals: dict[str, Journal] = {}
-        self._threads: dict[str, threading.Thread] = {}
+        #: Held while a journal is opened, written or closed.
+        self._guard = threading.RLock()
         self._told = False
-        atexit.register(self.settle_and_tell, _LAST_PATIENCE)
         try:
             self._sender.search_experiments(max_results=1)
         except Exception as error:
+            if status_of(error) in (401, 403):
+                raise UserError(
+                    f"MLFLOW_TRACKING_URI: {address(uri)} does not let you in: set "
+                    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+                ) from None
             if not is_away(error):
-                raise UserError(f"MLFLOW_TRACKING_URI: {address(uri)} says: {error}") from error
+                said = without_secrets(str(error), uri)
+                raise UserError(f"MLFLOW_TRACKING_URI: {address(uri)} says: {said}") from None
             raise UserError(
                 f"MLFLOW_TRACKING_URI: no tracking server answers at {address(uri)}."
-            ) from error
+            ) from None
+        atexit.register(self.settle_and_tell)
 
     # Written down, then sent -----------------------------------------------------------------
 
+    def _append(self, run_id: str, method: str, **arguments: Any) -> None:
+        with self._guard:
+            self._journal(run_id).append(method, **arguments)
+
     def _journal(self, run_id: str) -> Journal:
+        """Returns a run's journal, opened; the guard is held."""
         if run_id not in self._journals:
             journal = Journal(journals() / run_id, run_id, self._uri)
             self._journals[run_id] = journal
-            thread = threading.Thread(target=self._send, args=(journal,), daemon=True)
-            self._threads[run_id] = thread
-            thread.start()
+            threading.Thread(target=self._send, args=(journal,), daemon=True).start()
         return self._journals[run_id]
 
     def _send(self, journal: Journal) -> None:
-        """Sends one run's lines for as long as the process lives."""
+        """Sends one run's lines, until there are no more: other processes may then have some."""
         pause = _FIRST_PAUSE
-        while journal.run_id in self._journals:
-            if not len(journal):
-                journal.wait(1.0)
+        while not journal.stopped:
+            if len(journal):
+                try:
+                    journal.send(self._sender)
+                    pause = _FIRST_PAUSE
+                except ConnectionError:
+                    time.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
                 continue
-            try:
-                journal.send(self._sender)
-                pause = _FIRST_PAUSE
-            except Exception as error:
-                if not is_away(error):
-                    raise
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            journal.wait(_IDLE)
+            with self._guard:
+                if not len(journal) and not journal.stopped:
+                    self._close(journal)
+
+    def _close(self, journal: Journal) -> None:
+        del self._journals[journal.run_id]
+        for reason in journal.refused[:3]:
+            print(
+                f"error: the tracking server refused what run {journal.run_id} logged: {reason} "
+                f"(kept in {journal.folder})",
+                file=sys.stderr,
+            )
+        journal.close()
+
+    def save(self) -> None:
+        """Sees to it that all that was written down is on the disc."""
+        with self._guard:
+            for journal in self._journals.values():
+                journal.save()
 
     def log_batch(
         self,
@@ -300,7 +399,8 @@ class JournaledClient(MlflowClient):
         synchronous: bool | None = None,
     ) -> None:
         """As the base."""
-        self._journal(run_id).append(
+        self._append(
+            run_id,
             "log_batch",
             metrics=[(each.key, each.value, each.timestamp, each.step) for each in metrics],
             params=[(each.key, each.value) for each in params],
@@ -313,7 +413,7 @@ class JournaledClient(MlflowClient):
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """As the base, but a tag that is not there is no error."""
-        self._journal(run_id).append("delete_tag", key=key)
+        self._append(run_id, "delete_tag", key=key)
 
     def log_inputs(
         self, run_id: str, datasets: Sequence[DatasetInput] | None = None, models: Any = None
@@ -329,11 +429,12 @@ class JournaledClient(MlflowClient):
             }
             for each in datasets or ()
         ]
-        self._journal(run_id).append("log_inputs", datasets=given)
+        self._append(run_id, "log_inputs", datasets=given)
 
     def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
         """As the base."""
-        self._journal(run_id).keep(Path(local_dir), artifact_path)
+        with self._guard:
+            self._journal(run_id).keep(Path(local_dir), artifact_path)
 
     def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
         """As the base."""
@@ -348,11 +449,11 @@ class JournaledClient(MlflowClient):
     ) -> None:
         """As the base, but a run that is not RUNNING stays as it is."""
         now = end_time or time.time_ns() // 1_000_000
-        self._journal(run_id).append("set_terminated", status=status, end_time=now)
+        self._append(run_id, "set_terminated", status=status, end_time=now)
 
     def update_run(self, run_id: str, status: str | None = None, name: str | None = None) -> None:
         """As the base."""
-        self._journal(run_id).append("update_run", status=status, name=name)
+        self._append(run_id, "update_run", status=status, name=name)
 
     # Read ------------------------------------------------------------------------------------
 
@@ -365,7 +466,7 @@ class JournaledClient(MlflowClient):
             try:
                 return read()
             except Exception as error:
-                if not is_away(error):
+                if not is_away(error) or status_of(error) in (401, 403):
                     raise
                 self._tell()
                 time.sleep(_FIRST_PAUSE)
@@ -397,7 +498,7 @@ class JournaledClient(MlflowClient):
 
     # The end ---------------------------------------------------------------------------------
 
-    def settle(self, seconds: float | None) -> dict[str, int]:
+    def settle(self, seconds: float | None = None) -> dict[str, int]:
         """Waits for all to be sent, and lets go of it.
 
         Args:
@@ -405,27 +506,21 @@ class JournaledClient(MlflowClient):
 
         Returns:
             Lines that are still pending, by run.
-
-        Raises:
-            UserError: If the server refused something.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        pending, refused = {}, []
-        for run_id, journal in list(self._journals.items()):
+        pending = {}
+        for journal in list(self._journals.values()):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             journal.wait_until_sent(left)
-            del self._journals[run_id]
-            if not len(journal):
-                self._threads.pop(run_id).join(5.0)
-            else:
-                pending[run_id] = len(journal)
-            refused += journal.refused
-            journal.close()
-        if refused:
-            raise UserError(f"the tracking server refused: {'; '.join(refused[:3])}")
+            with self._guard:
+                if journal.stopped:
+                    continue
+                if len(journal):
+                    pending[journal.run_id] = len(journal)
+                self._close(journal)
         return pending
 
-    def settle_and_tell(self, seconds: float | None = _LAST_PATIENCE) -> None:
+    def settle_and_tell(self, seconds: float = _LAST_PATIENCE) -> None:
         """Settles, and tells the user what is pending and how to send it."""
         for run_id, lines in self.settle(seconds).items():
             print(
@@ -435,33 +530,40 @@ class JournaledClient(MlflowClient):
             )
 
 
-def replay(client: MlflowClient, uri: str) -> Iterator[tuple[str, str]]:
-    """Sends what earlier runs left; yields each run and what became of it.
+def replay(client: MlflowClient, uri: str) -> Iterator[tuple[str, bool, str]]:
+    """Sends what earlier runs left.
 
     Args:
         client: Of the server.
         uri: Its address.
+
+    Yields:
+        Each run, whether the server now has all of it, and what became of it in words.
     """
     for folder in sorted(path.parent for path in journals().glob("*/journal.jsonl")):
-        server = (folder / "server").read_text(encoding="utf-8")
-        if server != address(uri):
-            yield folder.name, f"left alone: it belongs to {server}"
-            continue
         try:
-            journal = Journal(folder, folder.name, uri)
-        except Timeout:
-            yield folder.name, "left alone: its process still runs"
+            server = (folder / "server").read_text(encoding="utf-8")
+            if server != address(uri):
+                yield folder.name, False, f"left alone: it belongs to {server}"
+                continue
+            journal = Journal(folder, folder.name, uri, patience=0)
+        except FileNotFoundError:  # just sent by its own process
             continue
-        count = len(journal)
+        except Timeout:
+            yield folder.name, False, "left alone: its process still runs"
+            continue
+        except UserError as error:
+            yield folder.name, False, f"left alone: {error}"
+            continue
+        count, said = len(journal), ""
         try:
             while len(journal):
                 journal.send(client)
-            said = f"sent {count}"
-            if journal.refused:
-                said += f", of which the server refused {'; '.join(journal.refused[:3])}"
-        except Exception as error:
-            if not is_away(error):
-                raise
-            said = f"{len(journal)} are still pending: the server does not answer"
+        except ConnectionError as error:
+            said = f", {len(journal)} are still pending: {error}"
+        refused = journal.refused
+        if refused:
+            said += f", {len(refused)} were refused and are kept in {folder}: {refused[0]}"
+        sent = count - len(journal)
         journal.close()
-        yield folder.name, said
+        yield folder.name, not said, f"sent {sent}{said}"

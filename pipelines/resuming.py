@@ -22,7 +22,7 @@ from pipelines.devices import is_main, tell
 _FREE = ("checkpoints", "name", "trace_every_n_steps")
 #: What asks a training to stop: the first comes from whoever is about to kill it, the second, by
 #: convention, from Slurm before its time is up.
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preempted(Exception):
@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step:
             tell(f"goes on from step {trainer.global_step}, as {self.path} has it")
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {each: signal.signal(each, self._receive) for each in _SIGNALS}
+            self._handlers = {each: signal.signal(each, self._receive) for each in STOP_SIGNALS}
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
@@ -220,7 +220,10 @@ class CheckpointFolder:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from typing import Any
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # One process of ours writes a run: nothing is gained by measuring the machine or calling home.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# What is sent again by the journal need not be sent again below it, for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
 import yaml
@@ -33,7 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from pipelines.journal import JournaledClient, journals, replay
+from pipelines.journal import JournaledClient, address, journals, replay, without_secrets
 from pipelines.resuming import Preempted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,6 +175,9 @@ def start_run(
 
     Returns:
         The run's id.
+
+    Raises:
+        UserError: The server refuses it, or is away.
     """
     given = {key: str(value) for key, value in tags.items() if value is not None}
     commit = git_commit()
@@ -178,7 +185,24 @@ def start_run(
         given["git_commit"] = commit
     if parent:
         given["mlflow.parentRunId"] = parent
-    return store.create_run(experiment_id(store, experiment), tags=given, run_name=name).info.run_id
+    try:
+        experiment_key = experiment_id(store, experiment)
+        return store.create_run(experiment_key, tags=given, run_name=name).info.run_id
+    except MlflowException as error:
+        said = without_secrets(str(error), store.tracking_uri)
+        raise UserError(
+            f"MLFLOW_TRACKING_URI: {address(store.tracking_uri)} starts no run: {said}"
+        ) from None
+
+
+@contextmanager
+def settled(store: MlflowClient) -> Iterator[None]:
+    """Ends the block when a server has all that was logged, and other processes can read it."""
+    try:
+        yield
+    finally:
+        if isinstance(store, JournaledClient):
+            store.settle()
 
 
 #: The last step of each metric that a continued run had before.
@@ -198,7 +222,8 @@ def continue_run(store: MlflowClient, run_id: str) -> bool:
         for name in run.data.metrics
     }
     store.update_run(run_id, status="RUNNING")
-    if "failure" in run.data.tags:
+    # What a journal has not sent yet may be such a tag too.
+    if isinstance(store, JournaledClient) or "failure" in run.data.tags:
         store.delete_tag(run_id, "failure")
     return True
 
@@ -267,7 +292,8 @@ def running(store: MlflowClient, run_id: str) -> Iterator[None]:
         yield
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit | Preempted)
-        store.set_tag(run_id, "failure", f"{type(error).__name__}: {error}"[:5000])
+        reason = without_secrets(f"{type(error).__name__}: {error}", store.tracking_uri)
+        store.set_tag(run_id, "failure", reason[:5000])
         finish_run(store, run_id, "KILLED" if interrupted else "FAILED")
         raise
     finish_run(store, run_id)
@@ -305,6 +331,8 @@ class RunLogger(MLFlowLogger):
     def save(self) -> None:
         """Waits until everything is safe: on the server, or in the journal."""
         mlflow.flush_async_logging()
+        if isinstance(self._store, JournaledClient):
+            self._store.save()
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole resolved configuration has been logged already."""
@@ -346,10 +374,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         uri = tracking_uri()
         client(uri)  # says so where nothing answers
         done = list(replay(MlflowClient(uri), uri))
-    for run_id, said in done:
+    for run_id, _, said in done:
         print(f"run {run_id}: {said}")
     if not done:
         print(f"nothing is pending in {journals()}")
+    if not all(whole for _, whole, _ in done):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

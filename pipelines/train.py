@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jsonargparse import ArgumentParser
 
-from pipelines.devices import end_with_parent, is_main, scaled, tell
+from pipelines.devices import before_killed, end_with_parent, is_main, scaled, tell
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -92,40 +92,35 @@ class Labels:
 def start_tracked_run(
     store: "MlflowClient", config: Mapping[str, Any], data: "SplitDataModule", labels: Labels
 ) -> str:
-    """Starts a run with its tags, its resolved configuration and its data set."""
-    from pipelines import tracking
+    """Starts a run with its tags, its resolved configuration and its data set.
 
-    run_id = tracking.start_run(
-        store,
-        experiment_name(config, data),
-        labels.name,
-        {
-            "kind": labels.kind,
-            "architecture": labels.model,
-            "seed": config.get("seed"),
-            "learning_rate": config.get("optimizer", {}).get("learning_rate"),
-            "data_digest": data.spec.digest,
-            "config_hash": config_hash(config),
-        },
-        labels.parent,
-    )
-    tracking.log_config(store, run_id, config)
-    tracking.log_data(store, run_id, data.name, data.spec.digest, data.source)
-    return run_id
-
-
-def begin(
-    store: "MlflowClient", config: Mapping[str, Any], data: "SplitDataModule", labels: Labels
-) -> str:
-    """Starts a run, or goes on with that of the training in the folder of checkpoints."""
+    A training with a folder of checkpoints goes on with the run that it has, if that is there.
+    """
     from pipelines import tracking
 
     folder = checkpoint_folder(config, data)
     if folder and folder.run_id and tracking.continue_run(store, folder.run_id):
-        return folder.run_id
-    run_id = start_tracked_run(store, config, data, labels)
-    if folder:
-        folder.run_id = run_id
+        run_id = folder.run_id
+    else:
+        run_id = tracking.start_run(
+            store,
+            experiment_name(config, data),
+            labels.name,
+            {
+                "kind": labels.kind,
+                "architecture": labels.model,
+                "seed": config.get("seed"),
+                "learning_rate": config.get("optimizer", {}).get("learning_rate"),
+                "data_digest": data.spec.digest,
+                "config_hash": config_hash(config),
+            },
+            labels.parent,
+        )
+        if folder:
+            folder.run_id = run_id
+    # Again in a run that goes on: it may have been stopped before it had them.
+    tracking.log_config(store, run_id, config)
+    tracking.log_data(store, run_id, data.name, data.spec.digest, data.source)
     return run_id
 
 
@@ -260,7 +255,8 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     store = tracking.client()
     model = architecture_name(config)
     name = config.get("name") or f"{model}-s{config['seed']}"
-    run_id = begin(store, config, data, Labels(name, model, "train"))
+    run_id = start_tracked_run(store, config, data, Labels(name, model, "train"))
+    before_killed(lambda: tracking.finish_run(store, run_id, "FAILED"))
     every, task = config.get("trace_every_n_steps"), find_task(task_class(config).task)
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
         trace = task.trace(every, folder / "figures") if every else None

@@ -50,7 +50,7 @@ def train_trial(
     data = _same_data(config, digest)
     store = tracking.client(uri)
     run_id = start_tracked_run(store, config, data, Labels(name, model, "trial", parent))
-    with tracking.running(store, run_id):
+    with tracking.settled(store), tracking.running(store, run_id):
         train_tracked(store, run_id, config, data)
     return run_id
 
@@ -84,7 +84,7 @@ def fit_baseline(
     store = tracking.client(uri)
     labels = Labels(model, model, "baseline", parent)
     run_id = start_tracked_run(store, config, data, labels)
-    with tracking.running(store, run_id), explained():
+    with tracking.settled(store), tracking.running(store, run_id), explained():
         start = time.perf_counter()
         baseline = task.fit_baseline(model, data, config)
         seconds = time.perf_counter() - start
@@ -125,12 +125,13 @@ def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) ->
     store = tracking.client(uri)
     model = load_trial(store, run_id, config)
     evaluations = evaluate_tests(model, data)
-    for part, evaluation in evaluations.items():
-        tracking.log_metrics(store, run_id, evaluation.metrics(part))
-    with tracking.artifact_folder(store, run_id) as folder_path:
+    with tracking.settled(store):
         for part, evaluation in evaluations.items():
-            evaluation.save(folder_path / evaluation_file(part))
-        measures = json.dumps(evaluations["test"].measures)
-        (folder_path / "measures.json").write_text(measures, encoding="utf-8")
-    store.set_tag(run_id, "tested", "true")
+            tracking.log_metrics(store, run_id, evaluation.metrics(part))
+        with tracking.artifact_folder(store, run_id) as folder_path:
+            for part, evaluation in evaluations.items():
+                evaluation.save(folder_path / evaluation_file(part))
+            measures = json.dumps(evaluations["test"].measures)
+            (folder_path / "measures.json").write_text(measures, encoding="utf-8")
+        store.set_tag(run_id, "tested", "true")
     return run_id

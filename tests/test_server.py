@@ -112,13 +112,12 @@ def account(server, monkeypatch, tmp_path):
     return MlflowClient(server.uri)
 
 
-def train(name, *options):
+def train(name, *options, env=None):
     command = [sys.executable, "-m", "pipelines.train", f"--name={name}"]
     command += [f"--config={ROOT / 'pipelines/configs/series/lstm.yaml'}"]
     command += ["--data.sizes=[400,60,40]", "--trainer.max_epochs=150", "--trainer.accelerator=cpu"]
-    return subprocess.Popen(
-        [*command, *options], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *options], cwd=ROOT, text=True, env=env, **pipes)
 
 
 def content(client, name):
@@ -156,22 +155,34 @@ def own(path):
     return path.parent.name != str(os.getpid()) and path.exists()
 
 
-def test_a_server_that_goes_away_loses_nothing(server, account):
-    """PostgreSQL stops, then the server is killed, then the network takes nothing any more."""
-    calm = train("calm")
-    _, complained = calm.communicate(timeout=300)
-    assert calm.returncode == 0, complained[-3000:]
-    training = train("stormy")
-    experiment = None
-    for _ in range(600):
-        found = account.search_experiments(filter_string="name LIKE 'forecasting%'")
-        if found and account.search_runs([found[0].experiment_id], "metrics.train_loss > 0"):
-            experiment = found[0].experiment_id
-            runs = account.search_runs([experiment], "attributes.run_name = 'stormy'")
-            if runs and "train_loss" in runs[0].data.metrics:
-                break
+@pytest.fixture(scope="module")
+def calm(server):
+    """What a run holds that nothing happened to."""
+    training = train("calm", env=os.environ | server.account())
+    _, complained = training.communicate(timeout=300)
+    assert training.returncode == 0, complained[-3000:]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.account().items():
+            patch.setenv(name, value)
+        return content(MlflowClient(server.uri), "calm")[1]
+
+
+def wait_until_it_trains(client, name, training):
+    for _ in range(1200):
+        found = client.search_experiments(filter_string="name LIKE 'forecasting%'")
+        named = f"attributes.run_name = '{name}'"
+        runs = client.search_runs([found[0].experiment_id], named) if found else []
+        if runs and "train_loss" in runs[0].data.metrics:
+            return
         assert training.poll() is None, training.communicate()[1][-3000:]
         time.sleep(0.1)
+    raise AssertionError("it did not begin")
+
+
+def test_a_server_that_goes_away_loses_nothing(server, account, calm):
+    """PostgreSQL stops, then the server is killed, then the network takes nothing any more."""
+    training = train("stormy")
+    wait_until_it_trains(account, "stormy", training)
     server.postgres("stop", "--mode=immediate")
     time.sleep(3)
     server.kill()
@@ -184,32 +195,74 @@ def test_a_server_that_goes_away_loses_nothing(server, account):
     _, complained = training.communicate(timeout=300)
     assert training.returncode == 0, complained[-3000:]
     assert "replay" not in complained
-    _, expected = content(account, "calm")
     _, got = content(account, "stormy")
-    assert got == expected
+    assert got == calm
     assert got[0] == "FINISHED"
 
 
-def test_what_could_not_be_sent_is_sent_later(server, account, tmp_path):
+def test_what_could_not_be_sent_is_sent_later(server, account, calm):
     training = train("late")
-    for _ in range(600):
-        if (tmp_path / "journal").exists() and list((tmp_path / "journal").glob("*/journal.jsonl")):
-            break
-        time.sleep(0.1)
+    wait_until_it_trains(account, "late", training)
     server.kill()
-    said, complained = training.communicate(timeout=400)
+    said, complained = training.communicate(timeout=300)
     assert training.returncode == 0, complained[-3000:]
     assert "python -m pipelines.tracking replay" in complained
     assert "test_mse " in said
-    server.start()
     replay = [sys.executable, "-m", "pipelines.tracking", "replay"]
+    early = subprocess.run(replay, cwd=ROOT, text=True, stderr=subprocess.PIPE)
+    assert early.returncode == 2
+    assert f"no tracking server answers at {server.uri}" in early.stderr
+    server.start()
     sent = subprocess.run(replay, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
     assert ": sent " in sent.stdout
     again = subprocess.run(replay, cwd=ROOT, check=True, text=True, stdout=subprocess.PIPE)
     assert "nothing is pending" in again.stdout
-    run, got = content(account, "late")
-    _, expected = content(account, "calm")
-    assert got == expected
+    _, got = content(account, "late")
+    assert got == calm
     password = server.secrets()["ADMIN_PASSWORD"]
     assert password not in complained + said + sent.stdout
     assert tracking.tracking_uri() == server.uri
+
+
+def test_a_comparison_waits_for_the_server(server, account):
+    """Its workers and its driver write the same runs, and read what the others have written."""
+    command = [sys.executable, "-m", "pipelines.compare", "--seeds=[0,1]", "--ray.num_cpus=2"]
+    command += [f"--config={ROOT / 'pipelines/configs/series/compare.yaml'}", "--only=[lstm,tdnn]"]
+    command += ["--data.sizes=[300,100,100]", "--trainer.max_epochs=3", "--baselines=[naive]"]
+    comparing = subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for _ in range(1200):
+        found = account.search_experiments(filter_string="name LIKE 'forecasting%'")
+        query = "tags.kind = 'trial'"
+        if found and account.search_runs([found[0].experiment_id], query):
+            break
+        assert comparing.poll() is None, comparing.communicate()[1][-3000:]
+        time.sleep(0.1)
+    server.pause(signal.SIGSTOP)
+    time.sleep(20)
+    server.pause(signal.SIGCONT)
+    said, complained = comparing.communicate(timeout=400)
+    assert comparing.returncode == 0, complained[-3000:]
+    (experiment,) = account.search_experiments(filter_string="name LIKE 'forecasting%'")
+    runs = account.search_runs([experiment.experiment_id], "tags.kind IN ('trial', 'baseline')")
+    assert len(runs) == 5 and {run.info.status for run in runs} == {"FINISHED"}
+    assert all("best_validation_mse" in run.data.metrics for run in runs)
+
+
+def test_a_wrong_password_is_told(server, account, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed-this-one")
+    refused = train("nobody")
+    _, complained = refused.communicate(timeout=120)
+    assert refused.returncode == 2
+    assert "does not let you in: set MLFLOW_TRACKING_USERNAME" in complained
+    assert "guessed-this-one" not in complained and "Traceback" not in complained
+
+
+def test_a_second_server_leaves_the_first_alone(server, account):
+    second = subprocess.run(
+        ["deploy/server.sh"], cwd=ROOT, env=server.environment, stderr=subprocess.PIPE, text=True
+    )
+    assert second.returncode == 2
+    assert "runs in" in second.stderr and "already" in second.stderr
+    assert account.search_experiments(max_results=1)

@@ -50,14 +50,15 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
+def slurm():
     """Starts authentication, controller and node; gives the environment of its commands."""
     if os.getuid() != 0 or not all(map(shutil.which, PROGRAMS)):
         pytest.skip("a Slurm is started by root, where slurm-wlm and munge are installed")
-    folder = tmp_path_factory.mktemp("slurm")
-    for path in (folder, *folder.parents):  # munge looks for folders that others could write to
-        if path.stat().st_uid == 0 and path != Path("/tmp"):
-            path.chmod(path.stat().st_mode & ~0o022 | 0o755)
+    # Munge wants a socket in a folder that all may enter, and others may not write to.
+    folder = Path(
+        subprocess.check_output(["mktemp", "-d", "/tmp/unroll-XXXXXX"], text=True).strip()
+    )
+    folder.chmod(0o755)
     for name in ("state", "spool"):
         (folder / name).mkdir()
     (folder / "key").write_bytes(os.urandom(1024))
@@ -100,6 +101,7 @@ def slurm(tmp_path_factory):
             pid = folder / f"{name}.pid"
             if pid.exists():
                 subprocess.run(["kill", pid.read_text().strip()], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def state(job, environment):

@@ -237,7 +237,7 @@ def wait_for(condition, process, seconds=120):
 def undisturbed(tmp_path_factory):
     """A training on two processes that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    said = end_well(start(folder))
+    said = end_well(start(folder, epochs=60))
     assert said.count("test_mse ") == 1
     store, runs = all_runs(folder)
     (run,) = runs  # only the first process tracks
@@ -249,29 +249,26 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize("devices", [1, 2])
 def test_preempted_it_goes_on_in_the_same_run(undisturbed, tmp_path, number, devices):
     """Wherever it was stopped, metrics and weights are those of a training that never was."""
-    kept = f"--checkpoints={tmp_path / 'kept'}"
+    kept, epochs = f"--checkpoints={tmp_path / 'kept'}", 60
     if devices == 1:
-        end_well(start(tmp_path, devices=1))
+        end_well(start(tmp_path, devices=1, epochs=epochs))
         store, (run,) = all_runs(tmp_path)
         expected = histories(store, run.info.run_id), weights(store, run.info.run_id, tmp_path)
     else:
         expected = undisturbed
-    attempts, stopped = 0, []
-    while True:
-        process = start(tmp_path, kept, devices=devices)
-        attempts += 1
-        if attempts <= 3:
-            # An arbitrary moment, later each time: reading data, in an epoch, or in a validation.
-            time.sleep(4 + 2 * attempts)
-            if process.poll() is None:
-                process.send_signal(number)
-        said, complained = process.communicate(timeout=300)
-        if process.returncode == 0:
-            break
-        stopped.append(complained)
+    last = tmp_path / "kept/last.ckpt"
+    for attempt in range(3):
+        written = last.stat().st_mtime_ns if last.exists() else None
+        process = start(tmp_path, kept, devices=devices, epochs=epochs)
+        # In the epoch after the next validation; arbitrary steps, as the machine is busy or not.
+        wait_for(lambda: last.exists() and last.stat().st_mtime_ns != written, process)
+        time.sleep(0.03 * attempt)
+        process.send_signal(number)
+        _, complained = process.communicate(timeout=300)
+        assert process.returncode == 128 + number, complained[-3000:]
+        assert complained.count(f"stopped by {signal.Signals(number).name} at step") == 1
         assert "Traceback" not in complained
-        assert attempts < 5
-    assert stopped
+    end_well(start(tmp_path, kept, devices=devices, epochs=epochs))
     store, runs = all_runs(tmp_path)
     run = runs[0]
     assert len(runs) == (2 if devices == 1 else 1)
