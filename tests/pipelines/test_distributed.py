@@ -261,7 +261,7 @@ def test_preempted_it_goes_on_in_the_same_run(undisturbed, tmp_path, number, dev
         written = last.stat().st_mtime_ns if last.exists() else None
         process = start(tmp_path, kept, devices=devices, epochs=epochs)
         # In the epoch after the next validation; arbitrary steps, as the machine is busy or not.
-        wait_for(lambda: last.exists() and last.stat().st_mtime_ns != written, process)
+        wait_for(lambda old=written: last.exists() and last.stat().st_mtime_ns != old, process)
         time.sleep(0.03 * attempt)
         process.send_signal(number)
         _, complained = process.communicate(timeout=300)
