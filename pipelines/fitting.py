@@ -2,11 +2,12 @@
 
 import logging
 import math
+import pickle
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,7 +280,8 @@ def fit(
     model = build_model(config, data)
     resumable = checkpoint_folder(config, data)
     if resumable and (outcome := resumable.outcome()):
-        model.load_state_dict(torch.load(resumable.model, weights_only=True)["state_dict"])
+        with only_ours(resumable.model):
+            model.load_state_dict(torch.load(resumable.model, weights_only=True)["state_dict"])
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(resumable.model, directory / "model.ckpt")
         return Fitted(model.eval(), **outcome)
@@ -311,7 +313,8 @@ def fit(
         warnings.filterwarnings("ignore", "The `srun` command is available")
         warnings.filterwarnings("ignore", "It is recommended to use `self.log.*sync_dist=True")
         try:
-            trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
+            with only_ours(last):
+                trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         except MisconfigurationException as error:  # options that do not go together
             raise UserError(f"trainer: {error}") from error
         except SystemExit as ended:
@@ -364,6 +367,18 @@ def fit(
     else:
         Path(best.best_model_path).unlink()
     return fitted
+
+
+@contextmanager
+def only_ours(checkpoint: Path | None) -> Iterator[None]:
+    """Refuses a checkpoint that holds more than values."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoints: {checkpoint} is not a checkpoint of ours ({str(error).splitlines()[0]}) "
+            "and was not loaded; give another folder."
+        ) from None
 
 
 def count_parameters(module: torch.nn.Module) -> int:
