@@ -16,6 +16,7 @@ from pipelines import tracking
 from pipelines.figures import figures
 from pipelines.report import report_html
 from pipelines.results import LIMITS, METRICS, Protocol, Result
+from pipelines.saved import LEADERBOARD
 from pipelines.statistics import interval
 from pipelines.task import find_task
 
@@ -152,7 +153,7 @@ def write_report(
     examples: Any,
 ) -> None:
     """Writes leaderboard.csv, verdict.txt, figures/, tables/ and report.html into a folder."""
-    table.to_csv(folder / "leaderboard.csv", index=False)
+    table.to_csv(folder / LEADERBOARD, index=False)
     (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = figures(results, table, protocol, examples)
     tables = find_task(protocol.shown.task).tables(examples)

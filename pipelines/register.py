@@ -1,6 +1,7 @@
 """``python -m pipelines.register --comparison <run id | latest>``: the winner into the registry.
 
-It becomes the champion if it beats the present one on validation, else the challenger.
+It becomes the champion if it beats the present one on validation, else the challenger. With
+``--rollback`` a champion is what it was before.
 """
 
 import tempfile
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from data_modules.split_data import SplitDataModule
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+#: Tag of a registered model: the versions that have been champion, the present one last.
+HISTORY = "champions"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ def parser() -> ArgumentParser:
         "--replace",
         action="store_true",
         help="Make it the champion, whatever the present champion achieves.",
+    )
+    register_parser.add_argument(
+        "--rollback",
+        action="store_true",
+        help="Instead: make the champion of --name again what it was before the present one.",
     )
     return register_parser
 
@@ -197,11 +205,63 @@ def register_winner(
         beats, reason = _judge(store, champion, parent, winner, data)
     alias = CHAMPION if beats else CHALLENGER
     challenger = _aliased(store, name, CHALLENGER)
-    store.set_registered_model_alias(name, alias, own)
+    if beats:
+        _crown(store, name, own)
+    else:
+        store.set_registered_model_alias(name, CHALLENGER, own)
     if beats and challenger is not None and str(challenger.version) == own:
         store.delete_registered_model_alias(name, CHALLENGER)
     store.update_model_version(name, own, description=f"{alias}: {reason}")
     return Registration(name, own, alias, created, model, reason)
+
+
+def roll_back(store: "MlflowClient", name: str) -> tuple[str, str]:
+    """Makes the version champion again that was it before the present one.
+
+    Args:
+        store: Tracking store, from :func:`pipelines.tracking.client`.
+        name: Name of the registered model.
+
+    Returns:
+        The version that was champion, and the one that is now.
+
+    Raises:
+        UserError: If there is no such model, or it had no champion before.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        history = _champions(store, name)
+    except MlflowException as error:
+        raise UserError(f"name: there is no registered model {name!r}") from error
+    there = {str(each.version) for each in store.search_model_versions(f"name = '{name}'")}
+    earlier = [version for version in history[:-1] if version in there]
+    if not earlier:
+        raise UserError(f"rollback: {name} had no champion before the present one")
+    # The alias first: whoever looks meanwhile finds one champion or the other.
+    store.set_registered_model_alias(name, CHAMPION, earlier[-1])
+    store.set_registered_model_tag(name, HISTORY, ",".join(earlier))
+    store.update_model_version(
+        name, earlier[-1], description=f"{CHAMPION}: version {history[-1]} was rolled back."
+    )
+    return history[-1], earlier[-1]
+
+
+def _champions(store: "MlflowClient", name: str) -> list[str]:
+    """Returns the versions that have been champion, the present one last."""
+    model = store.get_registered_model(name)
+    known = [version for version in model.tags.get(HISTORY, "").split(",") if version]
+    present = model.aliases.get(CHAMPION)
+    if present and str(present) not in known[-1:]:  # it was made champion by other means
+        known.append(str(present))
+    return known
+
+
+def _crown(store: "MlflowClient", name: str, version: str) -> None:
+    """Makes a version the champion; an alias is one version's alone, whoever sets it at once."""
+    history = _champions(store, name)
+    store.set_registered_model_alias(name, CHAMPION, version)
+    store.set_registered_model_tag(name, HISTORY, ",".join([*history, version]))
 
 
 def checked_name(name: str) -> str:
@@ -254,10 +314,30 @@ def _create_version(
         "comparison": parent.info.run_id,
         "run": run_id,
         **{tag: repr(value) for tag, value in measured.items()},
+        **_interval(store, parent, model, metric),
     }
+    if "git_commit" in winner.data.tags:
+        tags["git_commit"] = winner.data.tags["git_commit"]
     return store.create_model_version(
         name, f"models:/{logged}", run_id=run_id, tags=tags, model_id=logged
     )
+
+
+def _interval(store: "MlflowClient", parent: "Run", model: str, metric: str) -> dict[str, str]:
+    """Returns the interval of the test figure, over seeds and items, as the leaderboard has it."""
+    import pandas as pd
+
+    from pipelines.saved import LEADERBOARD
+    from pipelines.tracking import download
+
+    run_id = parent.info.run_id
+    if LEADERBOARD not in {file.path for file in store.list_artifacts(run_id)}:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+        board = pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
+    (row,) = board[board["model"] == model].to_dict("records")
+    ends = (f"test_{metric}_low", f"test_{metric}_high")
+    return {tag: repr(float(row[tag])) for tag in ends}
 
 
 def _judge(
@@ -336,6 +416,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from pipelines.task import find_task
 
         store = tracking.client()
+        if config.rollback:
+            if not config.name:
+                raise UserError("name: say which registered model to roll back")
+            was, now = roll_back(store, checked_name(config.name))
+            print(f"version {now} of {config.name} is the champion again, instead of {was}")
+            return
         comparison = find_comparison(store, config.comparison, config.experiment)
         outcome = register_winner(store, comparison, config.name, config.replace)
         metric = store.get_run(comparison).data.tags["metric"]

@@ -7,6 +7,8 @@ from lightning_modules.saving import CONFIG, WEIGHTS
 
 #: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
 MODEL_ARTIFACT = "model"
+#: Name of the table among the artifacts of a comparison.
+LEADERBOARD = "leaderboard.csv"
 
 
 def find_saved_model(folder: Path, called: str) -> Path:

@@ -168,14 +168,14 @@ def calm(server):
 
 
 def wait_until_it_trains(client, name, training):
-    for _ in range(1200):
+    for _ in range(240):
         found = client.search_experiments(filter_string="name LIKE 'forecasting%'")
         named = f"attributes.run_name = '{name}'"
         runs = client.search_runs([found[0].experiment_id], named) if found else []
         if runs and "train_loss" in runs[0].data.metrics:
             return
         assert training.poll() is None, training.communicate()[1][-3000:]
-        time.sleep(0.1)
+        time.sleep(0.5)
     raise AssertionError("it did not begin")
 
 
@@ -232,13 +232,15 @@ def test_a_comparison_waits_for_the_server(server, account):
     comparing = subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    for _ in range(1200):
+    for _ in range(240):
         found = account.search_experiments(filter_string="name LIKE 'forecasting%'")
         query = "tags.kind = 'trial'"
         if found and account.search_runs([found[0].experiment_id], query):
             break
         assert comparing.poll() is None, comparing.communicate()[1][-3000:]
-        time.sleep(0.1)
+        time.sleep(1)
+    else:
+        raise AssertionError("no trial began")
     server.pause(signal.SIGSTOP)
     time.sleep(20)
     server.pause(signal.SIGCONT)

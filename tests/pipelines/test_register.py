@@ -1,4 +1,5 @@
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from pipelines import tracking
 from pipelines.forecasting_task import ForecastingTask
 from pipelines.judging import validation_error
 from pipelines.packaging import fetch_model
-from pipelines.register import find_comparison, main, register_winner
+from pipelines.register import find_comparison, main, register_winner, roll_back
 
 evaluate = ForecastingTask().evaluate
 
@@ -80,6 +81,7 @@ def test_champion_and_challenger_on_the_same_data(store, small, log_comparison, 
         "run": winner,
         "validation_mse": "0.5",
         "test_mse": "0.125",
+        "git_commit": store.get_run(winner).data.tags["git_commit"],
     }
     # The same again changes nothing and says so.
     again = register_winner(store, first)
@@ -231,3 +233,91 @@ def test_command_line(store, small, log_comparison, capsys):
             main(arguments)
         assert ended.value.code == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+# History ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_champions(store, small, log_comparison):
+    """Versions 1, 2 and 4 were champion, one after the other; 3 never was."""
+    data, options = sines()
+    for seed, validation in enumerate([0.5, 0.4, 0.45, 0.3]):
+        register_winner(
+            store, log_comparison(small.gru(data, seed=seed), data, options, validation=validation)
+        )
+    assert aliases(store) == {"champion": 4, "challenger": 3}
+
+
+def test_champions_are_rolled_back_one_by_one(store, three_champions, capsys):
+    main(["--name=sines", "--rollback"])
+    assert capsys.readouterr().out == "version 2 of sines is the champion again, instead of 4\n"
+    assert aliases(store) == {"champion": 2, "challenger": 3}
+    assert "version 4 was rolled back" in store.get_model_version("sines", "2").description
+    main(["--name=sines", "--rollback"])
+    assert aliases(store)["champion"] == 1
+    with pytest.raises(SystemExit):
+        main(["--name=sines", "--rollback"])
+    assert "had no champion before" in capsys.readouterr().err
+    assert aliases(store)["champion"] == 1
+
+
+def test_a_version_that_is_gone_is_passed_over(store, three_champions):
+    store.delete_model_version("sines", "2")
+    assert roll_back(store, "sines") == ("4", "1")
+
+
+def test_a_champion_that_someone_set_by_hand_counts(store, three_champions):
+    store.set_registered_model_alias("sines", "champion", "3")
+    assert roll_back(store, "sines") == ("3", "4")
+
+
+def test_after_a_rollback_history_goes_on(store, small, log_comparison, three_champions):
+    roll_back(store, "sines")
+    data, options = sines()
+    better = log_comparison(small.gru(data, seed=9), data, options, validation=0.1)
+    assert register_winner(store, better).version == "5"
+    assert roll_back(store, "sines") == ("5", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rollback"], "say which registered model"),
+        (["--rollback", "--name=nothing"], "there is no registered model 'nothing'"),
+        (["--rollback", "--name=a/b"], "must not be empty nor hold"),
+    ],
+)
+def test_what_cannot_be_rolled_back(store, arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_two_registrations_at_once_leave_one_champion(store, small, log_comparison):
+    data, options = sines()
+    comparisons = [
+        log_comparison(small.gru(data, seed=seed), data, options, validation=0.5 - seed / 10)
+        for seed in range(2)
+    ]
+    stores = [tracking.MlflowClient(store.tracking_uri) for _ in comparisons]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(register_winner, stores, comparisons))
+    versions = {outcome.version for outcome in outcomes}
+    assert len(versions) == 2
+    assert str(aliases(store)["champion"]) in versions
+
+
+def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
+    data, options = sines()
+    parent = log_comparison(small.gru(data), data, options)
+    board = pd.DataFrame(
+        {"model": ["naive", "gru"], "test_mse_low": [0.3, 0.1], "test_mse_high": [0.4, 0.2]}
+    )
+    board.to_csv(tmp_path / "leaderboard.csv", index=False)
+    store.log_artifact(parent, str(tmp_path / "leaderboard.csv"))
+    register_winner(store, parent)
+    tags = store.get_model_version("sines", "1").tags
+    assert (tags["test_mse_low"], tags["test_mse_high"]) == ("0.1", "0.2")
+    run = store.get_run(tags["run"])
+    assert tags["git_commit"] == run.data.tags["git_commit"]
