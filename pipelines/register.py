@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from data_modules.errors import UserError
+from pipelines.champions import CHAMPION, crown, roll_back
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
 from pipelines.results import LIMITS, METRICS
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
     from data_modules.split_data import SplitDataModule
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-#: Tag of a registered model: the versions that have been champion, the present one last.
-HISTORY = "champions"
+CHALLENGER = "challenger"
 
 
 @dataclass(frozen=True)
@@ -206,62 +205,13 @@ def register_winner(
     alias = CHAMPION if beats else CHALLENGER
     challenger = _aliased(store, name, CHALLENGER)
     if beats:
-        _crown(store, name, own)
+        crown(store, name, own)
     else:
         store.set_registered_model_alias(name, CHALLENGER, own)
     if beats and challenger is not None and str(challenger.version) == own:
         store.delete_registered_model_alias(name, CHALLENGER)
     store.update_model_version(name, own, description=f"{alias}: {reason}")
     return Registration(name, own, alias, created, model, reason)
-
-
-def roll_back(store: "MlflowClient", name: str) -> tuple[str, str]:
-    """Makes the version champion again that was it before the present one.
-
-    Args:
-        store: Tracking store, from :func:`pipelines.tracking.client`.
-        name: Name of the registered model.
-
-    Returns:
-        The version that was champion, and the one that is now.
-
-    Raises:
-        UserError: If there is no such model, or it had no champion before.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        history = _champions(store, name)
-    except MlflowException as error:
-        raise UserError(f"name: there is no registered model {name!r}") from error
-    there = {str(each.version) for each in store.search_model_versions(f"name = '{name}'")}
-    earlier = [version for version in history[:-1] if version in there]
-    if not earlier:
-        raise UserError(f"rollback: {name} had no champion before the present one")
-    # The alias first: whoever looks meanwhile finds one champion or the other.
-    store.set_registered_model_alias(name, CHAMPION, earlier[-1])
-    store.set_registered_model_tag(name, HISTORY, ",".join(earlier))
-    store.update_model_version(
-        name, earlier[-1], description=f"{CHAMPION}: version {history[-1]} was rolled back."
-    )
-    return history[-1], earlier[-1]
-
-
-def _champions(store: "MlflowClient", name: str) -> list[str]:
-    """Returns the versions that have been champion, the present one last."""
-    model = store.get_registered_model(name)
-    known = [version for version in model.tags.get(HISTORY, "").split(",") if version]
-    present = model.aliases.get(CHAMPION)
-    if present and str(present) not in known[-1:]:  # it was made champion by other means
-        known.append(str(present))
-    return known
-
-
-def _crown(store: "MlflowClient", name: str, version: str) -> None:
-    """Makes a version the champion; an alias is one version's alone, whoever sets it at once."""
-    history = _champions(store, name)
-    store.set_registered_model_alias(name, CHAMPION, version)
-    store.set_registered_model_tag(name, HISTORY, ",".join([*history, version]))
 
 
 def checked_name(name: str) -> str:

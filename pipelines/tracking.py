@@ -37,7 +37,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from pipelines.journal import JournaledClient, address, journals, replay, without_secrets
+from pipelines.journal import address, journals, replay, without_secrets
+from pipelines.journaled_client import JournaledClient
 from pipelines.resuming import Preempted
 
 ROOT = Path(__file__).resolve().parents[1]

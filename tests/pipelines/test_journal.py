@@ -16,8 +16,9 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from pipelines import journal, tracking
-from pipelines.journal import Journal, JournaledClient, address, replay
+from pipelines import journal, journaled_client, tracking
+from pipelines.journal import Journal, address, replay
+from pipelines.journaled_client import JournaledClient
 
 
 class Line:
@@ -44,10 +45,9 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(journal, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(journal, "_METRICS_PER_CALL", 100)
-    monkeypatch.setattr(journal, "_IDLE", 0.05)
-    monkeypatch.setattr(journal, "_LONGEST_PAUSE", 0.02)
+    for name, seconds in {"_FIRST_PAUSE": 0.01, "_LONGEST_PAUSE": 0.02, "_IDLE": 0.05}.items():
+        monkeypatch.setattr(journaled_client, name, seconds)
     monkeypatch.setenv("UNROLL_JOURNAL", str(tmp_path / "journal"))
 
 

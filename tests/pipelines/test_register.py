@@ -10,10 +10,11 @@ from data_modules.errors import UserError
 from lightning_modules.baselines import BASELINES
 from lightning_modules.saving import load_model
 from pipelines import tracking
+from pipelines.champions import roll_back
 from pipelines.forecasting_task import ForecastingTask
 from pipelines.judging import validation_error
 from pipelines.packaging import fetch_model
-from pipelines.register import find_comparison, main, register_winner, roll_back
+from pipelines.register import find_comparison, main, register_winner
 
 evaluate = ForecastingTask().evaluate
 
