@@ -84,7 +84,9 @@ def test_scaling_that_means_nothing_is_refused():
 
 def trainer(strategy, processes=2, rank=0):
     strategy._root = torch.device("cpu")
-    return SimpleNamespace(strategy=strategy, world_size=processes, global_rank=rank)
+    return SimpleNamespace(
+        strategy=strategy, world_size=processes, global_rank=rank, limit_val_batches=1.0
+    )
 
 
 @pytest.fixture
@@ -104,6 +106,13 @@ def test_batch_statistics_of_several_cpu_processes_are_refused(strategy):
     prepare(trainer(strategy), model(torch.nn.LayerNorm(3)))
     with pytest.raises(UserError, match="architecture.batch_norm"):
         prepare(trainer(strategy), model(torch.nn.BatchNorm1d(3)))
+
+
+def test_part_of_a_validation_is_refused(strategy):
+    limited = trainer(strategy)
+    limited.limit_val_batches = 0.5
+    with pytest.raises(UserError, match="trainer.limit_val_batches"):
+        prepare(limited, model())
 
 
 def test_other_strategies_are_refused():
