@@ -110,6 +110,8 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Ends here if asked to, unless the epoch, or a validation, is due to end first."""
+        if trainer.world_size == 1 and not self._received:  # after every step of small models
+            return
         loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
         assert fetcher is not None
         ends = loop.batch_progress.is_last_batch or loop._should_check_val_fx(fetcher)
