@@ -245,7 +245,7 @@ class OptimizedModule(L.LightningModule):
 
     def _weight(self, terms: Tensor | int) -> Tensor:
         """Returns this process's terms over their mean among processes; gradients are averaged."""
-        own = torch.as_tensor(terms, dtype=torch.float32, device=self.device).detach().clone()
+        own = torch.as_tensor(terms, dtype=torch.float32, device=self.device)
         mean: Any = self.trainer.strategy.reduce(own.clone(), reduce_op="mean")
         return own / mean.clamp(min=torch.finfo(own.dtype).tiny)
 

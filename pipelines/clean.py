@@ -75,7 +75,7 @@ def leftovers(store: "MlflowClient") -> list[Leftover]:
     kept = {version.run_id for version in store.search_model_versions("")}
     experiments = [each.experiment_id for each in store.search_experiments(ViewType.ALL)]
     found = []
-    for run in _all_runs(store, experiments):
+    for run in tracking.runs(store, experiments, "", ViewType.ALL):
         info = run.info
         deleted = info.lifecycle_stage == "deleted"
         folder = _local(info.artifact_uri)
@@ -88,19 +88,6 @@ def leftovers(store: "MlflowClient") -> list[Leftover]:
             why = "deleted" if deleted else info.status.lower()
             found.append(Leftover(run, why, folder, size))
     return sorted(found, key=lambda each: each.size, reverse=True)
-
-
-def _all_runs(store: "MlflowClient", experiments: list[str]) -> "list[Run]":
-    from mlflow.entities import ViewType
-
-    found: list[Run] = []
-    token = None
-    while True:
-        page = store.search_runs(experiments, "", ViewType.ALL, max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _local(uri: str | None) -> Path | None:

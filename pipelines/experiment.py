@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -23,7 +23,7 @@ from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.compiling import compile_networks
 from lightning_modules.optimization import Optimization, OptimizedModule
-from pipelines.devices import is_main, tell, tell_error
+from pipelines.devices import DeviceScaling, is_main, tell, tell_error
 from pipelines.resuming import STOP_SIGNALS, Preempted
 from pipelines.staged_training import Stage
 
@@ -118,7 +118,7 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device_scaling",
-        type=Literal["share", "linear", "sqrt"],
+        type=DeviceScaling,
         default="share",
         help="What more than one device means: share: all work on one data.batch_size together, so "
         "that results stay as they are; linear, sqrt: each has a batch of that size, and the "

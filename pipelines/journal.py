@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -24,8 +24,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-
-Result = TypeVar("Result")
 
 #: Metrics of one request: the most that MLflow takes.
 _METRICS_PER_CALL = 1000
@@ -147,9 +145,9 @@ class Journal:
         encoded = json.dumps(line).encode() + b"\n"
         with self._changed:
             try:
-                written = os.write(self._file, encoded)
-                if written < len(encoded):  # the disk was full in the middle of it
-                    written = os.write(self._file, encoded[written:])
+                left = encoded
+                while left:  # a disk that is full in the middle of a line takes a part of it
+                    left = left[os.write(self._file, left) :]
             except OSError as error:
                 os.ftruncate(self._file, self._end)  # whole lines only
                 raise _unwritable(self._path, error) from error

@@ -33,6 +33,7 @@ from mlflow.entities import (
     Metric,
     Param,
     Run,
+    ViewType,
 )
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -343,13 +344,23 @@ class RunLogger(MLFlowLogger):
         """Nothing: :func:`running` ends the run."""
 
 
-def runs(store: MlflowClient, experiment_ids: list[str], query: str) -> list[Run]:
+def runs(
+    store: MlflowClient,
+    experiment_ids: list[str],
+    query: str,
+    view: int = ViewType.ACTIVE_ONLY,
+) -> list[Run]:
     """Returns all runs that a filter finds, newest first, page by page."""
     found: list[Run] = []
     token = None
     while True:
         page = store.search_runs(
-            experiment_ids, query, max_results=1000, page_token=token, order_by=["start_time DESC"]
+            experiment_ids,
+            query,
+            view,
+            max_results=1000,
+            page_token=token,
+            order_by=["start_time DESC"],
         )
         found += page
         token = page.token
