@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ REQUIREMENTS = (
 )
 #: What is copied into a logged model.
 PACKAGES = ("data_modules", "lightning_modules", "pipelines")
+#: MLflow swaps entries of ``sys.modules`` and ``sys.path`` while it tries out a model: two at once
+#: would each put back what the other has swapped.
+_TRYING_OUT = threading.Lock()
 
 
 def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) -> str:
@@ -63,7 +67,7 @@ def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) 
         name="".join("_" if c in "/:.%\"'" else c for c in name),
         source_run_id=run_id,
     )
-    with _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as temporary:
+    with _TRYING_OUT, _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as temporary:
         # MLflow keeps the names of files and folders: here they are always the same.
         files, code = Path(temporary) / MODEL_ARTIFACT, Path(temporary) / "code"
         files.mkdir()
