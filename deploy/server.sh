@@ -81,6 +81,8 @@ database_uri = $database/accounts
 admin_username = admin
 admin_password = $ADMIN_PASSWORD
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+# A password takes a tenth of a second to check, and comes with every request.
+auth_cache_ttl_seconds = 60
 INI
 
 echo "http://127.0.0.1:$port, for you as admin; in a shell that shall speak to it:"

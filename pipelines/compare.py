@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 
 from data_modules.errors import UserError
 from pipelines.experiment import (
@@ -18,8 +18,10 @@ from pipelines.experiment import (
     build_data,
     build_model,
     deep_merge,
+    of_one_run,
     plain,
     read_yaml,
+    resolved,
     task_class,
     user_errors,
 )
@@ -109,12 +111,9 @@ def candidate_configs(
         chosen = {name: chosen[name] for name in chosen if name in config["only"]}
     if not chosen and not config["baselines"]:
         raise UserError("candidates: there is nothing to compare; name at least one.")
-    trial_parser = ArgumentParser(exit_on_error=False)
-    add_experiment_arguments(trial_parser)
-    options = {action.dest.split(".")[0] for action in trial_parser._actions}
-    base = {key: value for key, value in config.items() if key in options}
+    base = of_one_run(config)
     base.pop("architecture", None)
-    resolved = {}
+    found = {}
     for name, given in chosen.items():
         changes = {"config": given} if isinstance(given, str) else dict(given)
         unfair = [key for key in changes if key not in CANDIDATE_CHANGES]
@@ -128,10 +127,10 @@ def candidate_configs(
         sections = {key: content[key] for key in CANDIDATE_SECTIONS if key in content}
         merged = deep_merge(deep_merge(base, sections), changes)
         try:
-            resolved[name] = plain(trial_parser.parse_object(merged))
-        except ArgumentError as error:
+            found[name] = resolved(merged)
+        except UserError as error:
             raise UserError(f"candidate {name!r} ({file or 'inline'}): {error}") from error
-    return resolved
+    return found
 
 
 def find(file: str, folders: Sequence[Path]) -> Path:

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -72,20 +72,21 @@ def tick(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:.10f}".rstrip("0").rstrip(".")
 
 
-def readable_log(axes: Axes) -> None:
-    """Labels a log y axis with plain numbers; a linear one has them anyway."""
-    if axes.get_yscale() != "log":
+def readable_log(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Labels a log axis with plain numbers; a linear one has them anyway."""
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    if axis.get_scale() != "log":
         return
-    low, high = axes.get_ylim()
+    low, high = axis.get_view_interval()
     narrow = high / low < 30
 
     def label(value: float, _: int) -> str:
         digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
         return tick(value) if digit == 1 or (narrow and digit in (2, 3, 5)) else ""
 
-    axes.yaxis.set_major_formatter(FuncFormatter(label))
-    axes.yaxis.set_minor_formatter(FuncFormatter(label))
-    axes.tick_params(axis="y", which="minor", labelsize=8)
+    axis.set_major_formatter(FuncFormatter(label))
+    axis.set_minor_formatter(FuncFormatter(label))
+    axes.tick_params(axis=which, which="minor", labelsize=8)
 
 
 def error_label(protocol: Protocol, part: str = "test") -> str:

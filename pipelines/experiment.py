@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules.errors import UserError
@@ -157,6 +157,28 @@ def plain(config: Namespace | Mapping[str, Any]) -> dict[str, Any]:
     if "metric" in nested and nested["metric"] is None:
         nested["metric"] = task_class(nested).metrics[0]
     return nested
+
+
+def of_one_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of a configuration's options that define one training run."""
+    parser = ArgumentParser()
+    add_experiment_arguments(parser)
+    options = {action.dest.split(".")[0] for action in parser._actions}
+    return {key: value for key, value in config.items() if key in options}
+
+
+def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the configuration of one training run, with all options, as :func:`plain` does.
+
+    Raises:
+        UserError: If an option does not exist, or has a wrong value.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    add_experiment_arguments(parser)
+    try:
+        return plain(parser.parse_object(dict(config)))
+    except ArgumentError as error:
+        raise UserError(str(error)) from error
 
 
 def task_class(config: Mapping[str, Any]) -> type[OptimizedModule]:

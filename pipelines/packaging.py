@@ -67,7 +67,7 @@ def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) 
         name="".join("_" if c in "/:.%\"'" else c for c in name),
         source_run_id=run_id,
     )
-    with _TRYING_OUT, _unchanged_import_path(), _quiet(), tempfile.TemporaryDirectory() as temporary:
+    with _trying_out(), tempfile.TemporaryDirectory() as temporary:
         # MLflow keeps the names of files and folders: here they are always the same.
         files, code = Path(temporary) / MODEL_ARTIFACT, Path(temporary) / "code"
         files.mkdir()
@@ -159,25 +159,17 @@ def _copy_packages(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _unchanged_import_path() -> Iterator[None]:
-    """Takes back what MLflow does to ``sys.path`` when it tries out the model."""
-    path = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leaves MLflow's own progress messages out of ours; warnings of ours stay."""
+def _trying_out() -> Iterator[None]:
+    """Lets MLflow try out a model: quietly, and taking back what it does to ``sys.path``."""
     logger = logging.getLogger("mlflow")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # MLflow's own comparison of the columns of a table.
-            warnings.filterwarnings("ignore", "Operation with range is deprecated")
-            yield
-    finally:
-        logger.setLevel(level)
+    with _TRYING_OUT:
+        path, level = list(sys.path), logger.level
+        logger.setLevel(logging.WARNING)
+        try:
+            with warnings.catch_warnings():
+                # MLflow's own comparison of the columns of a table.
+                warnings.filterwarnings("ignore", "Operation with range is deprecated")
+                yield
+        finally:
+            logger.setLevel(level)
+            sys.path[:] = path

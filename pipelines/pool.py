@@ -35,7 +35,12 @@ class Pool:
         self._pending: dict[Any, Any] = {}
         self._started = False
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Starts Ray, or joins the cluster.
+
+        Raises:
+            UserError: No cluster answers, workers did not start, or could not write the database.
+        """
         # Read by Ray when it is imported or started: no phoning home, no advice about GPUs.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -70,7 +75,7 @@ class Pool:
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Queues ``function(*arguments)``; its result will come under the key."""
         if not self._started:
-            self._start()
+            self.start()
         import ray
 
         # A worker that dies is replaced once; an exception of ours would only come again.

@@ -9,22 +9,26 @@ import pytest
 
 from data_modules import CsvSeries
 from data_modules.handwriting.pen import write_lines
-from pipelines import compare, tracking, train
+from pipelines import compare, sweep, tracking, train
 from pipelines.compare import candidate_configs, check
 from pipelines.experiment import (
     build_data,
     build_model,
     deep_merge,
+    of_one_run,
     plain,
     read_yaml,
+    resolved,
     task_class,
 )
+from pipelines.search_space import SearchSpace
 from pipelines.task import find_task
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
 SERIES, TWEETS, HANDWRITING = (CONFIGS / task for task in ("series", "tweets", "handwriting"))
 DEVICES = sorted((CONFIGS / "trainer").glob("*.yaml"))
-FILES = sorted({*CONFIGS.glob("*/*.yaml")} - {*DEVICES})
+SPACES = sorted((CONFIGS / "spaces").glob("*.yaml"))
+FILES = sorted({*CONFIGS.glob("*/*.yaml")} - {*DEVICES} - {*SPACES})
 COMPARISONS = [file for file in FILES if "candidates" in read_yaml(file)]
 TRAININGS = [file for file in FILES if file not in COMPARISONS]
 #: Enough of each kind for every part to have windows.
@@ -201,3 +205,14 @@ def test_devices_go_with_every_task(file, task):
     wanted = read_yaml(file)["trainer"]
     assert wanted and config["trainer"] == alone["trainer"] | wanted
     assert {**config, "trainer": None} == {**alone, "trainer": None}
+
+
+@pytest.mark.parametrize("file", SPACES, ids=[file.stem for file in SPACES])
+def test_spaces_have_points_that_their_configurations_can_train(file, files):
+    task, _, name = file.stem.partition("_")
+    config = CONFIGS / task / f"{name}.yaml"
+    arguments = [f"--config={config}", *shrunk(config, files), f"--space={file}"]
+    base = resolved(of_one_run(plain(sweep.parser().parse_args(arguments))))
+    space = SearchSpace(file)
+    sweep.check_space(base, space, build_data(base["data"]))
+    assert len(list(space.corners())) >= 2 * len(space.parameters)
