@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 #: Tag of a registered model: the versions that have been champion, the present one last.
 HISTORY = "champions"
+#: MLflow's store keeps so many characters of a description.
+_MOST_CHARACTERS = 5000
 
 
 def roll_back(store: "MlflowClient", name: str) -> tuple[str, str]:
@@ -38,10 +40,16 @@ def roll_back(store: "MlflowClient", name: str) -> tuple[str, str]:
     # The alias first: whoever looks meanwhile finds one champion or the other.
     store.set_registered_model_alias(name, CHAMPION, earlier[-1])
     store.set_registered_model_tag(name, HISTORY, ",".join(earlier))
-    store.update_model_version(
-        name, earlier[-1], description=f"{CHAMPION}: version {history[-1]} was rolled back."
-    )
+    status = f"{CHAMPION}: version {history[-1]} was rolled back."
+    card = store.get_model_version(name, earlier[-1]).description
+    store.update_model_version(name, earlier[-1], description=with_status(card, status))
     return history[-1], earlier[-1]
+
+
+def with_status(description: str | None, status: str) -> str:
+    """Returns a version's description with another first paragraph: what it is now, and why."""
+    card = (description or "").partition("\n\n")[2]
+    return (status + "\n\n" + card)[:_MOST_CHARACTERS]
 
 
 def _champions(store: "MlflowClient", name: str) -> list[str]:

@@ -54,6 +54,14 @@ class ClassificationTask(Task):
         "accuracy_by_length": "Accuracy on test texts of so many tokens.",
         "accuracy_by_negation": "Accuracy on test texts with and without a negation.",
     }
+    limits = (
+        "It knows the labels, the language and the way of writing of its training part and nothing "
+        "else; words that it has not seen count for little or nothing.",
+        "Probabilities were calibrated on the validation part: where labels are shared out "
+        "otherwise, they are off.",
+        "What people mean is not always what was labelled, and mistakes may fall on some groups of "
+        "writers more than on others: that was not measured.",
+    )
     run_pictures = (
         "learning_curves",
         "confusion_matrix",

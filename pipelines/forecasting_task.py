@@ -46,6 +46,13 @@ class ForecastingTask(Task):
         "forecasts": "Forecasts of the chosen model on test windows: the one with the least error, "
         "the median one and the worst.",
     }
+    limits = (
+        "It goes on as the training part went: where a series changes its ways, neither forecasts "
+        "nor the coverage of their intervals hold.",
+        "Steps are taken to be equally far apart; gaps are filled or refused by the data module, "
+        "not by the model.",
+        "Intervals hold for each step by itself, not for all steps of a horizon together.",
+    )
     run_pictures = ("learning_curves", "error_by_step", "forecasts")
     how_to_predict = "--input history.csv --output forecast.csv"
 

@@ -59,6 +59,13 @@ class HandwritingTask(Task):
         "attention": "A sentence of the test part as the chosen model wrote it, and which of its "
         "characters the window was on at each point.",
     }
+    limits = (
+        "It writes the characters of its training part, in the hands of its writers; rare ones "
+        "badly.",
+        "Long words and lines that are longer than those of its training may be garbled; the path "
+        "of its window tells most of them, not all.",
+        "It can imitate a person's hand from a sample: that is not to be used to deceive.",
+    )
     run_pictures = ("learning_curves", "nats_by_stretch", "next_point", "samples", "attention")
     item_details = ("steps",)
     verb = "write"

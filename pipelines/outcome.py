@@ -16,7 +16,7 @@ from pipelines import tracking
 from pipelines.figures import figures
 from pipelines.report import report_html
 from pipelines.results import LIMITS, METRICS, Protocol, Result
-from pipelines.saved import LEADERBOARD
+from pipelines.saved import LEADERBOARD, VERDICT
 from pipelines.statistics import interval
 from pipelines.task import find_task
 
@@ -154,7 +154,7 @@ def write_report(
 ) -> None:
     """Writes leaderboard.csv, verdict.txt, figures/, tables/ and report.html into a folder."""
     table.to_csv(folder / LEADERBOARD, index=False)
-    (folder / "verdict.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / VERDICT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = figures(results, table, protocol, examples)
     tables = find_task(protocol.shown.task).tables(examples)
     further = further_parts(results, table, protocol)

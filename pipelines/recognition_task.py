@@ -33,6 +33,11 @@ class RecognitionTask(Task):
 
     columns = ()
     captions: Mapping[str, str] = {}
+    limits = (
+        "It reads single lines of pen strokes, not pictures, in the characters and the kind of "
+        "hands of its training part.",
+        "It has no dictionary: what is hard to read is spelled out as it looks.",
+    )
     run_pictures = ("learning_curves",)
     item_details = ("characters",)
     how_to_predict = ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from data_modules.errors import UserError
-from pipelines.champions import CHAMPION, crown, roll_back
+from pipelines.champions import CHAMPION, crown, roll_back, with_status
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
 from pipelines.results import LIMITS, METRICS
@@ -210,7 +210,8 @@ def register_winner(
         store.set_registered_model_alias(name, CHALLENGER, own)
     if beats and challenger is not None and str(challenger.version) == own:
         store.delete_registered_model_alias(name, CHALLENGER)
-    store.update_model_version(name, own, description=f"{alias}: {reason}")
+    described = with_status(store.get_model_version(name, own).description, f"{alias}: {reason}")
+    store.update_model_version(name, own, description=described)
     return Registration(name, own, alias, created, model, reason)
 
 
@@ -240,6 +241,7 @@ def _create_version(
     store: "MlflowClient", name: str, parent: "Run", winner: "Run", model: str
 ) -> "ModelVersion":
     """Creates the version, with all that tells it from others as tags."""
+    from pipelines.model_card import model_card
     from pipelines.packaging import log_served_model, logged_served_model
     from pipelines.saved import MODEL_ARTIFACT
     from pipelines.tracking import download
@@ -268,8 +270,9 @@ def _create_version(
     }
     if "git_commit" in winner.data.tags:
         tags["git_commit"] = winner.data.tags["git_commit"]
+    card = with_status("\n\n" + model_card(store, parent, winner, model), "new")
     return store.create_model_version(
-        name, f"models:/{logged}", run_id=run_id, tags=tags, model_id=logged
+        name, f"models:/{logged}", run_id=run_id, tags=tags, model_id=logged, description=card
     )
 
 

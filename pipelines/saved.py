@@ -9,6 +9,7 @@ from lightning_modules.saving import CONFIG, WEIGHTS
 MODEL_ARTIFACT = "model"
 #: Name of the table among the artifacts of a comparison.
 LEADERBOARD = "leaderboard.csv"
+VERDICT = "verdict.txt"
 
 
 def find_saved_model(folder: Path, called: str) -> Path:

@@ -104,6 +104,7 @@ class Task(ABC):
         run_pictures: Names of the pictures that one training run gets.
         item_details: Names of the details of an evaluation that are the items' own, such as their
             labels, and so the same whichever model is judged.
+        limits: What a model of this task cannot do, in sentences, for its card.
         verb: The pipeline that uses a model, for the hint at the end.
     """
 
@@ -111,6 +112,7 @@ class Task(ABC):
     captions: Mapping[str, str]
     run_pictures: Collection[str]
     item_details: Collection[str] = ()
+    limits: tuple[str, ...]
     verb: str = "predict"
 
     @property

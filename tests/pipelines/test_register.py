@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.entities import Dataset, DatasetInput
 
 from data_modules import CsvSeries, SyntheticSeries
 from data_modules.errors import UserError
@@ -315,7 +316,23 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     data, options = sines()
     parent = log_comparison(small.gru(data), data, options)
     board = pd.DataFrame(
-        {"model": ["naive", "gru"], "test_mse_low": [0.3, 0.1], "test_mse_high": [0.4, 0.2]}
+        {
+            "model": ["naive", "gru"],
+            "test_mse": [0.35, 0.15],
+            "test_mse_low": [0.3, 0.1],
+            "test_mse_high": [0.4, 0.2],
+            "validation_mse": [0.37, 0.17],
+            "seeds": [1, 3],
+            "parameters": [0, 1234],
+        }
+    )
+    (tmp_path / "verdict.txt").write_text("gru wins.\nnaive is cheaper.\n")
+    store.log_artifact(parent, str(tmp_path / "verdict.txt"))
+    compared = {"candidates": {"gru": "gru.yaml", "lstm": {"config": "lstm.yaml"}}, "seeds": [0, 4]}
+    tracking.log_config(store, parent, compared)
+    store.log_inputs(
+        store.get_run(parent).data.tags["winner_run"],
+        [DatasetInput(Dataset("sines", "ab12", "local", "an equation"), [])],
     )
     board.to_csv(tmp_path / "leaderboard.csv", index=False)
     store.log_artifact(parent, str(tmp_path / "leaderboard.csv"))
@@ -324,3 +341,23 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     assert (tags["test_mse_low"], tags["test_mse_high"]) == ("0.1", "0.2")
     run = store.get_run(tags["run"])
     assert tags["git_commit"] == run.data.tags["git_commit"]
+
+    status, _, card = store.get_model_version("sines", "1").description.partition("\n\n")
+    assert status == "champion: sines had no champion."
+    assert card.startswith("# gru\n## Data\n- sines, an equation\n")
+    assert data.spec.digest in card and "horizon 4" in card
+    assert "MSE on test 0.15 (0.10 to 0.20), on validation 0.17; 3 seeds" in card
+    assert "1,234 parameters" in card
+    assert "- gru wins.\n- naive is cheaper.\n" in card
+    assert "among gru and lstm, each with seeds [0, 4]" in card
+    for limit in ForecastingTask.limits:
+        assert limit in card
+    assert f"run `{run.info.run_id}`" in card and tags["git_commit"] in card
+
+
+def test_another_status_leaves_the_card(store, three_champions):
+    before = store.get_model_version("sines", "2").description.partition("\n\n")[2]
+    assert before.startswith("# gru")
+    roll_back(store, "sines")
+    status, _, after = store.get_model_version("sines", "2").description.partition("\n\n")
+    assert status == "champion: version 4 was rolled back." and after == before
