@@ -1,4 +1,5 @@
 import importlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,26 @@ def test_character_error_rates_count_characters_not_lines(legibility):
     assert apart[0] == together[0] == pytest.approx(3 / 20)
     assert 0 <= apart[1] < apart[0] < apart[2] <= 0.5
     assert together[1:] == (apart[0], apart[0]), "what hangs together is drawn together"
+
+
+@pytest.mark.slow
+def test_what_a_trial_costs(monkeypatch, capfd):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "restored afterwards")
+    importlib.import_module("benchmarks.trials").main(["--trials=3", "--workers=1"])
+    said = capfd.readouterr().out
+    (seconds,) = re.findall(r"a trial takes ([\d.]+) s beside its training", said)
+    (room,) = re.findall(r"and ([\d,]+) bytes of artifacts", said)
+    assert 0 < float(seconds) < 60
+    assert int(room.replace(",", "")) > 10_000
+
+
+@pytest.mark.slow
+def test_what_a_tracking_store_takes(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    importlib.import_module("benchmarks.tracking").main(["--runs=5", "--metrics=40"])
+    said = capsys.readouterr().out
+    assert "5 runs began and ended" in said and "missing: 0, there twice: 0" in said
+    (run,) = re.findall(r"a run takes ([\d,]+) bytes", said)
+    assert 1_000 < int(run.replace(",", "")) < 200_000

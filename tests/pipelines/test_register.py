@@ -346,7 +346,7 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     assert status == "champion: sines had no champion."
     assert card.startswith("# gru\n## Data\n- sines, an equation\n")
     assert data.spec.digest in card and "horizon 4" in card
-    assert "MSE on test 0.15 (0.10 to 0.20), on validation 0.17; 3 seeds" in card
+    assert "MSE on test 0.150 (0.100 to 0.200), on validation 0.170; 3 seeds" in card
     assert "1,234 parameters" in card
     assert "- gru wins.\n- naive is cheaper.\n" in card
     assert "among gru and lstm, each with seeds [0, 4]" in card
