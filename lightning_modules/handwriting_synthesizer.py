@@ -65,6 +65,17 @@ class HandwritingSynthesizer(HandwritingModel):
         features: Tensor = self.network(batch.inputs.transpose(0, 1), batch.text)[0]
         return features.transpose(0, 1)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Reads weights; in those saved before there was a start, it has no noise to learn either.
+
+        See :class:`HandwritingNetwork`, whose first weight the start is.
+        """
+        noise = f"{prefix}noise.log_deviation"
+        if noise in state_dict and f"{prefix}network.start" not in state_dict:
+            fresh = self.noise.log_deviation.detach()[: self.network.start.numel()]
+            state_dict[noise] = torch.cat([fresh.to(state_dict[noise]), state_dict[noise]])
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     @torch.inference_mode()
     def write(
         self,
