@@ -14,7 +14,7 @@ from lightning_modules.handwriting_model import HandwritingModel
 from lightning_modules.handwriting_network import HandwritingNetwork
 from lightning_modules.handwriting_sampling import Sample, write_lines
 from lightning_modules.mixture_density import MixtureDensity
-from lightning_modules.weight_noise import make_weight_noise
+from lightning_modules.weight_noise import AdaptiveWeightNoise, make_weight_noise
 
 
 class HandwritingSynthesizer(HandwritingModel):
@@ -71,9 +71,12 @@ class HandwritingSynthesizer(HandwritingModel):
         See :class:`HandwritingNetwork`, whose first weight the start is.
         """
         noise = f"{prefix}noise.log_deviation"
-        if noise in state_dict and f"{prefix}network.start" not in state_dict:
+        if f"{prefix}network.start" not in state_dict and isinstance(
+            self.noise, AdaptiveWeightNoise
+        ):
             fresh = self.noise.log_deviation.detach()[: self.network.start.numel()]
-            state_dict[noise] = torch.cat([fresh.to(state_dict[noise]), state_dict[noise]])
+            saved = state_dict.get(noise, fresh[:0])
+            state_dict[noise] = torch.cat([fresh.to(saved), saved])
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     @torch.inference_mode()

@@ -77,6 +77,7 @@ def pretrain(name: str, checkpoints: Path, to: Path, start_of: Path | None = Non
     config = CONFIGS / f"pretrained_{name}.yaml"
     arguments = [f"--config={config}", f"--checkpoints={checkpoints / name}"]
     if start_of is not None:
+        arguments[1] += "-start"
         arguments += [f"--warm_start={start_of}", *_START_ALONE]
     run_id, _ = train(plain(train_parser().parse_args(arguments)))
     with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
