@@ -158,7 +158,7 @@ def sampling(network: HandwritingNetwork, head: MixtureDensity, lines: int) -> C
     step = StepNetwork(network, head)
     text = torch.randint(1, ALPHABET + 1, (lines, CHARACTERS))
     letters = one_hot(text, ALPHABET).float()
-    state, start = network.initial_state(lines), torch.zeros(lines, 3)
+    state, start = network.initial_state(text), torch.zeros(lines, 3)
 
     def write() -> None:
         under_way = step.lines(state, start, letters)

@@ -4,7 +4,7 @@ Shapes: B lines of a batch, T steps, U characters of the longest text, A charact
 alphabet, K window components, H hidden units of a layer.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,12 @@ class HandwritingNetwork(nn.Module):
     the first layer needs the window of the step before: it runs step by step, and the second and
     third as whole sequences.
 
+    The cells of all layers begin as the first character of the text wants them. Where they begin at
+    zero, as in the paper, nothing but a line's first step learns how to begin a letter out of
+    nowhere, one of hundreds that share all weights. That is too faint to be learned: the pen sets
+    out as for any letter, and must make the best of it. Weights that the first step has for itself
+    learn it early.
+
     Args:
         alphabet_size: Characters of the alphabet (A).
         hidden_size: Hidden units of each layer (H).
@@ -58,6 +64,9 @@ class HandwritingNetwork(nn.Module):
         inputs = 3 + alphabet_size + hidden_size
         self.second = nn.LSTM(inputs, hidden_size)
         self.third = nn.LSTM(inputs, hidden_size)
+        # Of each layer. Row 0 is what all characters have in common, and all there is for one that
+        # never began a line.
+        self.start = nn.Parameter(torch.zeros(3, alphabet_size + 1, hidden_size))
         self.dropout = nn.Dropout(check_probability("model.dropout", dropout))
         self.feature_size = 3 * hidden_size
         for layer in (self.second, self.third):
@@ -65,11 +74,12 @@ class HandwritingNetwork(nn.Module):
             nn.init.ones_(biases["bias_ih_l0"].data[hidden_size : 2 * hidden_size])
             nn.init.zeros_(biases["bias_hh_l0"])
 
-    def initial_state(self, batch: int) -> NetworkState:
-        """Returns the state before the first point."""
-        first = self.first.initial_state(batch)
-        zeros = torch.zeros_like(first.hidden)
-        return NetworkState(first, (zeros, zeros), (zeros, zeros))
+    def initial_state(self, text: Tensor) -> NetworkState:
+        """Returns the state before the first point of texts (B, U)."""
+        first, second, third = self.start[:, :1] + self.start.index_select(1, text[:, 0])
+        state = self.first.initial_state(len(text))
+        zeros = state.hidden
+        return NetworkState(state._replace(cell=first), (zeros, second), (zeros, third))
 
     def forward(
         self, x: Tensor, text: Tensor, state: NetworkState | None = None
@@ -85,7 +95,7 @@ class HandwritingNetwork(nn.Module):
             Features (T, B, 3 H), in the type of autocast, and the state after the last step.
         """
         if state is None:
-            state = self.initial_state(x.shape[1])
+            state = self.initial_state(text)
         first, window, _, window_state = self.first(x, text, state.window)
         if torch.is_autocast_enabled(x.device.type):
             # Now, so that all that follows moves half the bytes.
@@ -99,6 +109,11 @@ class HandwritingNetwork(nn.Module):
         third, third_state = _run(self.third, torch.cat([given, second], -1), state.third)
         features = torch.cat([first, second, self.dropout(third)], dim=-1)
         return features, NetworkState(window_state, second_state, third_state)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Reads weights; those saved before there was a start had all cells begin at zero."""
+        state_dict.setdefault(f"{prefix}start", torch.zeros_like(self.start))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 def _run(

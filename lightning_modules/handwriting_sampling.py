@@ -227,7 +227,7 @@ def write_lines(
     for row, text in enumerate(texts):
         ids[row, : len(before) + len(text)] = torch.tensor([*before, *text], dtype=torch.long)
     ids = ids.to(device)
-    state, x = network.initial_state(len(texts)), torch.zeros(len(texts), 3, device=device)
+    state, x = network.initial_state(ids), torch.zeros(len(texts), 3, device=device)
     if style:
         steps = torch.from_numpy(normalise(offsets(style[1].points), spec)).to(device)
         primed = steps[:-1].unsqueeze(1).expand(-1, len(texts), -1)

@@ -14,7 +14,7 @@ from lightning_modules.handwriting_model import HandwritingModel
 from lightning_modules.handwriting_network import HandwritingNetwork
 from lightning_modules.handwriting_sampling import Sample, write_lines
 from lightning_modules.mixture_density import MixtureDensity
-from lightning_modules.weight_noise import make_weight_noise
+from lightning_modules.weight_noise import AdaptiveWeightNoise, make_weight_noise
 
 
 class HandwritingSynthesizer(HandwritingModel):
@@ -64,6 +64,20 @@ class HandwritingSynthesizer(HandwritingModel):
         """Returns the features (B, T, 3 H) of each step."""
         features: Tensor = self.network(batch.inputs.transpose(0, 1), batch.text)[0]
         return features.transpose(0, 1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Reads weights; in those saved before there was a start, it has no noise to learn either.
+
+        See :class:`HandwritingNetwork`, whose first weight the start is.
+        """
+        noise = f"{prefix}noise.log_deviation"
+        if f"{prefix}network.start" not in state_dict and isinstance(
+            self.noise, AdaptiveWeightNoise
+        ):
+            fresh = self.noise.log_deviation.detach()[: self.network.start.numel()]
+            saved = state_dict.get(noise, fresh[:0])
+            state_dict[noise] = torch.cat([fresh.to(saved), saved])
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     @torch.inference_mode()
     def write(

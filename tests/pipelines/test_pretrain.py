@@ -1,7 +1,6 @@
 """The models that come with Unroll: they load, read and write; and how they are made, in small."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -56,28 +55,42 @@ def test_the_synthesiser_writes_legibly(unseen):
     written = load_pretrained("synthesizer").write(texts, legibility=0.5)
     read = load_pretrained("recognizer").read([sample.offsets for sample in written])
     finished = [line if sample.finished else "" for line, sample in zip(read, written, strict=True)]
-    # 5 % in the mean over many lines, with room for these few.
-    assert character_error_rate(finished, texts) <= 0.08
+    # 2.4 % in the mean over many lines, with room for these few.
+    assert character_error_rate(finished, texts) <= 0.05
+
+
+def test_the_synthesiser_knows_how_to_begin():
+    """Where cells began at zero, every fourth line began with another letter, or a stroke more."""
+    data = Handwriting(lines=(60, 100, 10))
+    data.setup()
+    texts = [ink.text for ink in data.parts["validation"].inks]
+    written = load_pretrained("synthesizer").write(texts, legibility=0.5)
+    read = load_pretrained("recognizer").read([sample.offsets for sample in written])
+    right = [found[:1] == text[:1] for found, text in zip(read, texts, strict=True)]
+    assert np.mean(right) >= 0.9
+
+
+@pytest.fixture
+def in_small(tmp_path, monkeypatch):
+    """The configurations with networks, lines and trainings that are small."""
+    for path in pretrain.CONFIGS.glob("pretrained_*.yaml"):
+        small = path.read_text()
+        for long, short in (
+            ("[40000, 500, 500]", "[100, 10, 10]"),
+            ("[20000, 300, 300]", "[100, 10, 10]"),
+            ("hidden_size: 256", "hidden_size: 8"),
+        ):
+            small = small.replace(long, short)
+        for option, value in (("max_steps", 4), ("val_check_interval", 2)):
+            small, found = re.subn(rf"{option}: \d+", f"{option}: {value}", small)
+            assert found == 1
+        (tmp_path / path.name).write_text(small)
+    monkeypatch.setattr(pretrain, "CONFIGS", tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_they_are_made_by_one_command(name, store, tmp_path, monkeypatch):
-    for path in pretrain.CONFIGS.glob("pretrained_*.yaml"):
-        shutil.copyfile(path, tmp_path / path.name)
-    path = tmp_path / f"pretrained_{name}.yaml"
-    small = path.read_text()
-    for long, short in (
-        ("[40000, 500, 500]", "[100, 10, 10]"),
-        ("[20000, 300, 300]", "[100, 10, 10]"),
-        ("hidden_size: 256", "hidden_size: 8"),
-    ):
-        small = small.replace(long, short)
-    for option, value in (("max_steps", 4), ("val_check_interval", 2)):
-        small, found = re.subn(rf"{option}: \d+", f"{option}: {value}", small)
-        assert found == 1
-    path.write_text(small)
-    monkeypatch.setattr(pretrain, "CONFIGS", tmp_path)
+def test_they_are_made_by_one_command(name, store, in_small, tmp_path):
     arguments = [f"--checkpoints={tmp_path / 'checkpoints'}", f"--to={tmp_path / 'made'}"]
     pretrain.main([*arguments, f"--only=[{name}]"])
     first = load_file(tmp_path / "made" / name / WEIGHTS)
@@ -86,3 +99,23 @@ def test_they_are_made_by_one_command(name, store, tmp_path, monkeypatch):
     pretrain.main([*arguments, f"--only=[{name}]"])
     again = load_file(tmp_path / "made" / name / WEIGHTS)
     assert all(np.array_equal(first[key], again[key]) for key in first)
+
+
+@pytest.mark.slow
+def test_a_start_is_learned_alone(store, in_small, tmp_path, monkeypatch):
+    learned = [option for option in pretrain._START_ALONE if "trainer" not in option]
+    monkeypatch.setattr(pretrain, "_START_ALONE", learned)
+    folders = [f"--checkpoints={tmp_path / 'checkpoints'}", "--only=[synthesizer]"]
+    pretrain.main([*folders, f"--to={tmp_path / 'made'}"])
+    of = tmp_path / "made" / "synthesizer"
+    pretrain.main([*folders, f"--to={tmp_path / 'other'}", f"--start_of={of}"])
+    before, after = (load_file(path / WEIGHTS) for path in (of, tmp_path / "other" / "synthesizer"))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "network.start"
+    }
+
+
+def test_only_a_synthesiser_has_a_start(capsys):
+    with pytest.raises(SystemExit):
+        pretrain.main(["--start_of=somewhere"])
+    assert "--start_of is of a synthesiser" in capsys.readouterr().err
