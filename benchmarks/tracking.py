@@ -20,7 +20,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from benchmarks.contestants import machine
-from pipelines import tracking
+from pipelines import continued_run, tracking
 
 PROCESSES, PER_CALL = 4, 1000
 EXPERIMENT = "benchmarks/tracking"
@@ -30,7 +30,7 @@ def one_run(number: int, metrics: int) -> tuple[str, float]:
     """Logs the metrics of one run; returns it and the seconds that it waited for its calls."""
     store = tracking.client()
     run_id = tracking.start_run(store, EXPERIMENT, f"run-{number}", {})
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     waited = 0.0
     with tracking.running(store, run_id):
         for step in range(metrics):
