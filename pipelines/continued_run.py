@@ -10,7 +10,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipelines.journaled_client import JournaledClient
-from pipelines.resuming import NotSaved
 
 #: Seconds that a checkpoint waits for the server to have all that was logged before it.
 _PATIENCE = 5.0
@@ -52,17 +51,12 @@ class RunLogger(MLFlowLogger):
     Metrics go asynchronously; the run is ended by :func:`running`, not by the trainer, because
     artifacts and final figures follow after training. What a continued run has already is not
     logged again.
-
-    Args:
-        store: Tracking store.
-        run_id: The run.
-        moves: Whether the training may go on on another machine, where its journal is not.
     """
 
-    def __init__(self, store: MlflowClient, run_id: str, moves: bool = False) -> None:
+    def __init__(self, store: MlflowClient, run_id: str) -> None:
         super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
-        self._store, self._id, self._moves = store, run_id, moves
-        self._had = had(run_id)
+        self._store, self._id = store, run_id
+        self._had = dict(had(run_id))
 
     @property
     def experiment(self) -> MlflowClient:
@@ -70,27 +64,27 @@ class RunLogger(MLFlowLogger):
         return self._store
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs those that are new."""
+        """Logs those that are new: each step's once (Lightning gives the epoch twice)."""
         now, step = mlflow.utils.time.get_current_time_millis(), step or 0
         new = [
             Metric(name, float(value), now, step)
             for name, value in metrics.items()
             if step > self._had.get(name, -1)
         ]
+        self._had |= {each.key: each.step for each in new}
         if new:
             self._store.log_batch(self._id, metrics=new, synchronous=False)
 
     def save(self) -> None:
-        """Waits until everything is safe: on the server, or in the journal.
-
-        Raises:
-            NotSaved: The server is away, and the journal is not enough.
-        """
+        """Waits until everything is safe: on the server, or in the journal."""
         mlflow.flush_async_logging()
         if isinstance(self._store, JournaledClient):
             self._store.save()
-            if self._moves and not self._store.sent(self._id, _PATIENCE):
-                raise NotSaved
+
+    def arrived(self) -> bool:
+        """Waits a little for everything to be in the store, where all see it; tells whether."""
+        mlflow.flush_async_logging()
+        return not isinstance(self._store, JournaledClient) or self._store.sent(self._id, _PATIENCE)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the whole resolved configuration has been logged already."""

@@ -6,7 +6,7 @@ import pickle
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,6 +258,7 @@ def fit(
     logger: Logger | None = None,
     callbacks: Sequence[Callback] = (),
     progress_bar: bool = False,
+    ready: Callable[[], bool] = lambda: True,
 ) -> Fitted:
     """Trains one model: fits, goes back to the best epoch on validation, calibrates, saves.
 
@@ -270,6 +271,7 @@ def fit(
         logger: Receives metrics after each epoch.
         callbacks: More of Lightning's callbacks.
         progress_bar: Whether to show one.
+        ready: As for :class:`LastCheckpoint`.
 
     Returns:
         The model and how training went.
@@ -296,7 +298,7 @@ def fit(
     kept = directory if resumable is None or carried else resumable.folder
     recipe = make_recipe(config, data, model.monitor, kept, carried)
     curves, best = recipe.curves, recipe.best
-    last_checkpoint = LastCheckpoint(resumable.last if resumable else None, pause)
+    last_checkpoint = LastCheckpoint(resumable.last if resumable else None, pause, ready)
     hooks = [*recipe.callbacks, *callbacks, last_checkpoint]
     trainer = build_trainer(
         config,

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,10 +51,6 @@ class Preempted(Exception):
         return f"stopped by {asked} at step {self.step}: {how_to_go_on(self.folder)}"
 
 
-class NotSaved(Exception):
-    """What a run has logged is not yet where it outlives this machine, so no checkpoint may be."""
-
-
 def how_to_go_on(folder: Path | None) -> str:
     """Returns what is left of a training that was stopped, as the end of a sentence."""
     if folder is None:
@@ -87,10 +83,17 @@ class LastCheckpoint(Checkpoint):
         path: Where to; None to end without.
         pause: Seconds from one writing to the next, more where writing takes long; None writes
             after each validation.
+        ready: Tells whether all that was logged is where the training will go on; else nothing is
+            written, or a metric might be lost that the training will not log again.
     """
 
-    def __init__(self, path: Path | None, pause: float | None = None) -> None:
-        self.path, self.pause = path, pause
+    def __init__(
+        self,
+        path: Path | None,
+        pause: float | None = None,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.path, self.pause, self.ready = path, pause, ready
         self._due = 0.0
         self._received = 0
         self._handlers: dict[int, Any] = {}
@@ -154,12 +157,10 @@ class LastCheckpoint(Checkpoint):
         if self.path is None or trainer.fit_loop.epoch_loop._should_accumulate():
             return
         start = time.monotonic()
-        try:
-            for logger in trainer.loggers:
-                logger.save()  # or a metric might be lost that the training will not log again
+        for logger in trainer.loggers:
+            logger.save()
+        if self.ready():
             trainer.save_checkpoint(self.path)
-        except NotSaved:  # the one before stays
-            pass
         now = time.monotonic()
         self._due = now + max(self.pause or 0.0, _PAUSE_PER_COST * (now - start))
 

@@ -137,22 +137,17 @@ def train_tracked(
 ) -> Fitted:
     """Trains into a run: metrics per epoch, the model as files and as checkpoint.
 
-    Test data is not touched. What moves may go on on another machine.
+    Test data is not touched. What moves may go on on another machine, where no journal is.
     """
     from lightning_modules.saving import save_model
     from pipelines import tracking
     from pipelines.continued_run import RunLogger
     from pipelines.task import find_task
 
+    logger = RunLogger(store, run_id)
+    ready = {"ready": logger.arrived} if moves else {}
     with tracking.artifact_folder(store, run_id) as folder:
-        fitted = fit(
-            config,
-            data,
-            folder / "checkpoint",
-            RunLogger(store, run_id, moves),
-            callbacks,
-            progress_bar,
-        )
+        fitted = fit(config, data, folder / "checkpoint", logger, callbacks, progress_bar, **ready)
         save_model(fitted.model, dict(fitted.model.hparams), folder / "model")
         (folder / "curves.json").write_text(json.dumps(fitted.curves), encoding="utf-8")
     task = find_task(fitted.model.task)
