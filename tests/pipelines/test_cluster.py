@@ -118,9 +118,9 @@ class Workplace:
         shutil.copyfile(database, folder / "mlflow.db")
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
 
-    def start(self, *arguments):
+    def start(self, *arguments, program=("-m", "pipelines.compare")):
         """Starts the comparison as a user would."""
-        command = [sys.executable, "-m", "pipelines.compare"]
+        command = [sys.executable, *program]
         command += [f"--config={self.folder / 'compare.yaml'}"]
         command += [f"--ray.address={self.cluster.address}", *arguments]
         environment = self.cluster.environment | {"MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200"}
@@ -311,3 +311,19 @@ def test_gpus_that_no_machine_has_are_refused(place, cluster):
     assert process.wait(120) == 2
     assert "asks for 1 cores (num_threads, ray.cpus_per_trial) and 0.5 GPUs" in place.said
     assert "Traceback" not in place.said
+
+
+OTHER_CODE = """
+import sys
+from pipelines import compare, comparison
+comparison.source_digest = lambda networks: "other"
+compare.main(sys.argv[1:])
+"""
+
+
+def test_machines_with_other_code_end_the_comparison(place):
+    process = place.start(program=("-c", OTHER_CODE))
+    assert process.wait(120) == 2
+    assert "has other code than that which began this comparison" in place.said
+    assert "Traceback" not in place.said
+    assert [run.info.status for run in place.runs()] == ["FAILED"]

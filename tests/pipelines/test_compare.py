@@ -203,7 +203,6 @@ def test_a_wrong_protocol_is_refused(make, option, value, message):
         (["--ray.cpus_per_trial=1.5"], "ray.cpus_per_trial as a part of one, such as 0.25"),
         (["--ray.gpus_per_trial=-1"], "ray.gpus_per_trial as a part of one, such as 0.25"),
         (["--ray.gpus_per_trial=2.5"], "or a whole number"),
-        (["--ray.gpus_per_trial=nan"], "or a whole number"),
         (["--ray.gpus_per_trial=0", "--trainer.accelerator=gpu"], "trials on GPUs need some"),
     ],
 )
