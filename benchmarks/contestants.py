@@ -15,7 +15,7 @@ import torch
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
-from pipelines import tracking
+from pipelines import continued_run, tracking
 from pipelines.fitting import fit
 from pipelines.train import Labels, start_tracked_run
 
@@ -62,7 +62,7 @@ def unroll_epochs(
     epoch_clock = EpochClock(clock)
     run_id = start_tracked_run(store, config, data, Labels(name, name, "train"))
     with tracking.running(store, run_id), tempfile.TemporaryDirectory() as folder:
-        logger = tracking.RunLogger(store, run_id)
+        logger = continued_run.RunLogger(store, run_id)
         fit(config, data, Path(folder), logger, [epoch_clock], progress_bar)
     return epoch_clock.seconds
 

@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlflow.utils.file_utils import local_file_uri_to_path
+
 from benchmarks.contestants import machine
 from pipelines import tracking
 
@@ -43,7 +45,7 @@ def seconds(training: "subprocess.Popen[bytes]", folder: Path) -> float:
     store = tracking.client(f"sqlite:///{folder / 'mlflow.db'}")
     experiments = [each.experiment_id for each in store.search_experiments()]
     (run,) = tracking.runs(store, experiments, "")
-    curves = Path(run.info.artifact_uri) / "curves.json"
+    curves = Path(local_file_uri_to_path(run.info.artifact_uri)) / "curves.json"
     return float(json.loads(curves.read_text(encoding="utf-8"))["seconds"][-1])
 
 

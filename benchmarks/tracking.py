@@ -24,7 +24,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from benchmarks.contestants import machine
-from pipelines import tracking
+from pipelines import continued_run, tracking
 from pipelines.experiment import read_yaml, resolved
 
 PROCESSES, PER_CALL = 4, 1000
@@ -36,7 +36,7 @@ def one_run(number: int, metrics: int) -> tuple[str, float]:
     """Logs the metrics of one run; returns it and the seconds that it waited for its calls."""
     store = tracking.client()
     run_id = tracking.start_run(store, EXPERIMENT, f"run-{number}", {})
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     waited = 0.0
     with tracking.running(store, run_id):
         for step in range(metrics):
@@ -47,9 +47,13 @@ def one_run(number: int, metrics: int) -> tuple[str, float]:
 
 
 def some_runs(numbers: Sequence[int], metrics: int) -> list[tuple[str, float]]:
-    """Logs some runs at once, and waits until the server has them."""
+    """Logs some runs, and waits until the server has them.
+
+    With a server they are logged at once; without, MLflow's own queue serves one run at a time.
+    """
     store = tracking.client()
-    with tracking.settled(store), ThreadPoolExecutor(len(numbers)) as pool:
+    at_once = 1 if tracking.database(store.tracking_uri) else len(numbers)
+    with tracking.settled(store), ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(lambda number: one_run(number, metrics), numbers))
 
 

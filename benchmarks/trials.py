@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlflow.utils.file_utils import local_file_uri_to_path
+
 from benchmarks.contestants import machine
 from pipelines import compare, tracking
 
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (run.info.end_time - run.info.start_time) / 1000 - run.data.metrics["train_seconds"]
             for run in runs
         ]
-        artifacts = [size(Path(run.info.artifact_uri)) for run in runs]
+        artifacts = [size(Path(local_file_uri_to_path(run.info.artifact_uri))) for run in runs]
         database = (folder / "mlflow.db").stat().st_size - empty
     print(f"the first trial begins after {starts[0] - begin:.1f} s")
     print(f"all are trained, tested and reported after {end - begin:.1f} s")

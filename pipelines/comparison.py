@@ -1,7 +1,6 @@
-"""A comparison at work: which trials are missing, running them, and telling what came out."""
+"""A comparison at work: which trials are missing, and running them."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
-from pipelines import tracking
+from pipelines import conclusion, tracking
 from pipelines.experiment import (
     config_hash,
     deep_merge,
@@ -20,16 +19,12 @@ from pipelines.experiment import (
     network_class,
     task_class,
 )
-from pipelines.leaderboard import leaderboard
-from pipelines.outcome import noise_floor, read_result, write_report
-from pipelines.plan import Trial, own_process, runs_here, source_digest
+from pipelines.plan import Trial, gpus_per_trial, own_process, runs_here, source_digest
 from pipelines.pool import Pool
-from pipelines.register import register_winner
-from pipelines.results import METRICS, Protocol, Result
+from pipelines.results import METRICS
+from pipelines.surroundings import Surroundings, Unfit
 from pipelines.task import find_task
-from pipelines.terminal import print_leaderboard
-from pipelines.trials import fit_baseline, load_trial, test_trial, train_trial
-from pipelines.verdict import verdict
+from pipelines.trials import fit_baseline, test_trial, train_trial
 
 
 class Comparison:
@@ -51,6 +46,9 @@ class Comparison:
         self.metric = config["metric"]
         self.task = find_task(task_class(config).task)
         self.search_seeds = config["seeds"][: config["search_seeds"]]
+        networks = {network_class(each) for each in candidates.values()}
+        self.networks = tuple(sorted(networks))
+        self.source = source_digest(networks)
         self.store = tracking.client()
         self.console = Console()
         self.failures: list[str] = []
@@ -93,7 +91,7 @@ class Comparison:
                     )
                 },
                 "data": self.data.fingerprint,
-                "source": source_digest([network_class(c) for c in self.candidates.values()]),
+                "source": self.source,
             }
         )
 
@@ -102,26 +100,56 @@ class Comparison:
     def run(self) -> str:
         """Runs what is missing, reports, registers; returns the id of the comparison's run."""
         parent = self._parent()
+        ray = self.config["ray"]
         pool = Pool(
-            **self.config["ray"],
-            task_cpus=self.config["num_threads"],
-            task_gpus=int(self.config["trainer"]["accelerator"] in ("cuda", "gpu")),
+            ray["address"],
+            ray["num_cpus"],
+            task_cpus=ray["cpus_per_trial"] or self.config["num_threads"],
+            task_gpus=gpus_per_trial(self.config),
             database=tracking.database(self.store.tracking_uri),
+            say=self.say,
         )
+        around = self._surroundings(parent)
         try:
             with tracking.running(self.store, parent):
                 try:
-                    self._train_missing(parent, pool)
+                    self._train_missing(around, pool)
                     chosen = self._selected()
-                    self._test_missing(chosen, pool)
+                    self._test_missing(chosen, around, pool)
                 finally:
                     pool.close()
                     self._end_abandoned(parent)
-                self._report(parent, chosen)
-            self._register(parent)
+                conclusion.report(self, parent, chosen)
+            shutil.rmtree(around.checkpoints, ignore_errors=True)
+            conclusion.register(self, parent)
         except KeyboardInterrupt:
             raise UserError("interrupted: the same command goes on where it stopped.") from None
         return parent
+
+    def _surroundings(self, parent: str) -> Surroundings:
+        """Returns what the trials are given, with a folder for their checkpoints.
+
+        Raises:
+            UserError: If it cannot be made.
+        """
+        given = self.config["checkpoints"]
+        place = Path(given) if given else tracking.home(self.store.tracking_uri) / "checkpoints"
+        place = place.absolute() / parent
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"checkpoints: cannot make {place} ({error.strerror}): give another folder."
+            ) from error
+        return Surroundings(
+            uri=self.store.tracking_uri,
+            parent=parent,
+            fingerprint=self.data.fingerprint,
+            networks=self.networks,
+            source=self.source,
+            checkpoints=str(place),
+            checkpoint_seconds=self.config["checkpoint_seconds"],
+        )
 
     def _parent(self) -> str:
         """Finds the unfinished or finished run of an equal comparison, or starts one."""
@@ -135,7 +163,7 @@ class Comparison:
                 self._refuse_if_running(equal[0])
                 self._end_abandoned(parent)
                 self._find_finished(parent)
-                self._say(
+                self.say(
                     f"Going on with comparison {parent}: {len(self.finished)} of its trials are "
                     "done (--fresh true starts over)."
                 )
@@ -185,9 +213,13 @@ class Comparison:
             if run.info.status == "RUNNING":
                 self.store.set_terminated(run.info.run_id, "KILLED")
 
-    def _train_missing(self, parent: str, pool: Pool) -> None:
-        """Runs every missing trial: all learning rates with the first seeds, then the others."""
-        config, uri, digest = self.config, self.store.tracking_uri, self.data.fingerprint
+    def _train_missing(self, around: Surroundings, pool: Pool) -> None:
+        """Runs every missing trial: all learning rates with the first seeds, then the others.
+
+        Raises:
+            Unfit: If a machine lacks what trials need.
+        """
+        config = self.config
         first, others = self.search_seeds, config["seeds"][len(self.search_seeds) :]
         rates = config["learning_rates"]
         searches = len(rates) * len(first)
@@ -201,16 +233,15 @@ class Comparison:
                 if trial.key in self.finished:
                     settle(trial)
                 elif trial.seed is None:
-                    pool.submit(trial, fit_baseline, uri, digest, trial.config, trial.model, parent)
+                    pool.submit(trial, fit_baseline, around, trial.config, trial.model)
                 else:
-                    arguments = (trial.config, trial.model, trial.name, parent)
-                    pool.submit(trial, train_trial, uri, digest, *arguments)
+                    pool.submit(trial, train_trial, around, trial.config, trial.model, trial.name)
 
             def settle(trial: Trial, note: str = "") -> None:
                 """Counts a trial; the last of a candidate's search starts its other seeds."""
                 progress.update(bar, advance=1, note=note)
                 if note and not self.console.is_terminal:
-                    self._say(note)  # a log has no live display
+                    self.say(note)  # a log has no live display
                 if trial.seed not in first:
                     return
                 searching[trial.model] -= 1
@@ -236,6 +267,8 @@ class Comparison:
                     value = run.data.metrics[f"best_validation_{self.metric}"]
                     shown = METRICS[self.metric]
                     note = f"{trial.name}: validation {shown.shown_label} {shown.shown(value):.5f}"
+                elif isinstance(outcome, Unfit):
+                    raise outcome
                 elif trial.seed is None and isinstance(outcome, UserError):
                     self.left_out.append(f"{trial.name}: {outcome}")
                     note = f"{trial.name}: left out"
@@ -254,14 +287,15 @@ class Comparison:
             console=self.console,
         )
 
-    def _validation(self, trial: Trial) -> float:
+    def validation(self, trial: Trial) -> float:
+        """Returns a trial's error on validation; infinite if it has not finished."""
         run = self.finished.get(trial.key)
         return run.data.metrics[f"best_validation_{self.metric}"] if run else float("inf")
 
     def _best_rate(self, model: str) -> float | None:
         """Returns the learning rate with the least mean validation error; None if all failed."""
         errors = {
-            rate: sum(self._validation(self.trial(model, seed, rate)) for seed in self.search_seeds)
+            rate: sum(self.validation(self.trial(model, seed, rate)) for seed in self.search_seeds)
             for rate in self.config["learning_rates"]
         }
         best = min(errors, key=lambda rate: errors[rate])
@@ -289,15 +323,18 @@ class Comparison:
     def _fail(self, what: str, error: BaseException) -> None:
         """Notes a failure for the report, and shows it."""
         self.failures.append(f"{what}: {type(error).__name__}: {error}")
-        self._say(f"FAILED {self.failures[-1]}")
+        self.say(f"FAILED {self.failures[-1]}")
 
-    def _test_missing(self, selected: dict[str, list[Trial]], pool: Pool) -> None:
+    def _test_missing(
+        self, selected: dict[str, list[Trial]], around: Surroundings, pool: Pool
+    ) -> None:
         """Evaluates the selected models on test, once and at the end, for all.
 
         A trial that cannot be tested leaves the selection.
 
         Raises:
             UserError: If none is left.
+            Unfit: If a machine lacks what trials need.
         """
         trials = [trial for trials in selected.values() for trial in trials]
         keys = {trial.key for trial in trials}
@@ -309,15 +346,16 @@ class Comparison:
         untested = [trial for trial in trials if "tested" not in self.finished[trial.key].data.tags]
         if not untested:
             return
-        uri, digest = self.store.tracking_uri, self.data.fingerprint
         with self._progress() as progress:
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
                 run_id = self.finished[trial.key].info.run_id
-                pool.submit(trial, test_trial, uri, digest, trial.config, run_id)
+                pool.submit(trial, test_trial, around, trial.config, run_id)
             for trial, outcome in pool.results():
                 if isinstance(outcome, str):
                     self.finished[trial.key] = self.store.get_run(outcome)
+                elif isinstance(outcome, Unfit):
+                    raise outcome
                 else:
                     self._fail(f"{trial.name}, testing", outcome)
                     selected[trial.model].remove(trial)
@@ -325,91 +363,8 @@ class Comparison:
         if not any(selected.values()):
             raise UserError("no model could be tested: " + "; ".join(self.failures))
 
-    # What came out ----------------------------------------------------------------------------
+    # Words ------------------------------------------------------------------------------------
 
-    def _protocol(self, results: list[Result]) -> Protocol:
-        steps = [
-            max(curve["step"]) for result in results for curve in result.curves if curve["step"]
-        ]
-        return Protocol(
-            metric=self.metric,
-            seeds=len(self.config["seeds"]),
-            learning_rates=list(self.config["learning_rates"]),
-            optimizer_steps=int(max(steps, default=0)),
-            nominal_coverage=self.config["model"]["init_args"].get("coverage"),
-            data=self.data.describe(),
-            spec=self.data.spec,
-            title=self.config["title"] or self.data.name,
-            short=self.config["short"],
-            failures=self.failures,
-            left_out=self.left_out,
-            confidence=self.config["confidence"],
-        )
-
-    def _report(self, parent: str, selected: Mapping[str, list[Trial]]) -> None:
-        """Prints, draws and logs the outcome."""
-        results = [
-            read_result(
-                self.store,
-                model,
-                [self.finished[trial.key] for trial in trials],
-                self.metric,
-                trials[0].learning_rate,
-                [part for part in self.data.parts if part.startswith("test")],
-            )
-            for model, trials in selected.items()
-            if trials
-        ]
-        floor = noise_floor(self.data, self.metric)
-        if floor is not None:
-            results.append(floor)
-        protocol = self._protocol(results)
-        table = leaderboard(results, protocol)
-        lines = verdict(table, protocol)
-        if not table["chosen"].any():
-            raise UserError("no model has a finite validation error: nothing can be chosen.")
-        winner = str(table.loc[table["chosen"], "model"].iloc[0])
-        best = min(selected[winner], key=self._validation)
-        winner_run = self.finished[best.key].info.run_id
-        chosen = next(result for result in results if result.name == winner)
-        examples = self.task.examples(
-            self.data,
-            chosen,
-            selected[winner].index(best),
-            self.metric,
-            lambda: load_trial(self.store, winner_run, best.config),
-        )
-        with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
-            folder = Path(temporary)
-            write_report(folder, results, table, lines, protocol, examples)
-            self.store.log_artifacts(parent, str(folder))
-            if self.config["output"]:
-                shutil.copytree(folder, self.config["output"], dirs_exist_ok=True)
-        self.store.set_tag(parent, "winner", winner)
-        self.store.set_tag(parent, "winner_run", winner_run)
-        summary = table.loc[table["chosen"], [f"test_{self.metric}", f"validation_{self.metric}"]]
-        figures_of_winner = {f"winner_{k}": float(v) for k, v in summary.iloc[0].items()}
-        tracking.log_metrics(self.store, parent, figures_of_winner)
-        print_leaderboard(table, lines, self.console)
-
-    def _register(self, parent: str) -> None:
-        """Registers the winner if asked to, and says what to do next."""
-        name = self.config["register_as"]
-        if name:
-            outcome = register_winner(self.store, parent, name, data=self.data)
-            self._say(str(outcome))
-            model = f"models:/{outcome.name}@{outcome.alias}"
-            next_step = (
-                f"python -m pipelines.{self.task.verb} --model {model} {self.task.how_to_predict}"
-            )
-            purpose = "uses it on data of yours"
-        else:
-            next_step = f"python -m pipelines.register --comparison {parent}"
-            purpose = "registers the winner, so that it can be used"
-        self._say(
-            f"Next: 'make ui' shows every run, figure and the report; '{next_step}' {purpose}."
-        )
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Prints a line whose commands can be copied: as it is, not wrapped."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ All run the same pipeline, and find out here which of them speaks to the user an
 """
 
 import copy
+import functools
 import os
 import sys
 import threading
@@ -46,10 +47,12 @@ def is_main() -> bool:
     return not any(int(os.environ.get(name) or 0) for name in names)
 
 
+@functools.cache  # one watch for a process
 def end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however that came about.
 
-    Otherwise it might wait for it in a collective operation, for as long as half an hour.
+    Otherwise it might wait for it in a collective operation, for as long as half an hour, or train
+    what has been given to another process.
     """
     parent = os.getppid()
 

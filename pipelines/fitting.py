@@ -6,7 +6,7 @@ import pickle
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,11 @@ class Recipe:
 
 
 def make_recipe(
-    config: Mapping[str, Any], data: SplitDataModule, monitor: str, folder: Path
+    config: Mapping[str, Any],
+    data: SplitDataModule,
+    monitor: str,
+    folder: Path,
+    carried: bool = False,
 ) -> Recipe:
     """Builds the callbacks that a configuration asks for.
 
@@ -174,6 +178,7 @@ def make_recipe(
         data: Its data.
         monitor: The metric that chooses.
         folder: Receives the best weights.
+        carried: Whether checkpoints of the training hold them too.
 
     Raises:
         UserError: If options contradict one another, or are out of their range.
@@ -182,7 +187,7 @@ def make_recipe(
     decay = config.get("average_decay")
     first_step = config.get("first_checkpoint_step") or 0
     averaging = None if decay is None else Averaging(decay)
-    best = BestCheckpoint(folder, monitor, first_step, averaged=averaging is not None)
+    best = BestCheckpoint(folder, monitor, first_step, averaging is not None, carried)
     curves = Curves(monitor, first_step)
     callbacks: list[Callback] = [curves, best]
     if averaging is not None:
@@ -253,18 +258,20 @@ def fit(
     logger: Logger | None = None,
     callbacks: Sequence[Callback] = (),
     progress_bar: bool = False,
+    ready: Callable[[], bool] = lambda: True,
 ) -> Fitted:
     """Trains one model: fits, goes back to the best epoch on validation, calibrates, saves.
 
     Args:
         config: A resolved configuration (:func:`plain`). With ``checkpoints``, a folder, training
             goes on from what is there (:class:`CheckpointFolder`), and a finished one is not
-            repeated.
+            repeated; ``checkpoint_seconds`` pass from one writing to the next.
         data: Its data module, set up.
         directory: Receives ``model.ckpt``, which loads alone with ``weights_only=True``.
         logger: Receives metrics after each epoch.
         callbacks: More of Lightning's callbacks.
         progress_bar: Whether to show one.
+        ready: As for :class:`LastCheckpoint`.
 
     Returns:
         The model and how training went.
@@ -285,9 +292,14 @@ def fit(
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(resumable.model, directory / "model.ckpt")
         return Fitted(model.eval(), **outcome)
-    recipe = make_recipe(config, data, model.monitor, resumable.folder if resumable else directory)
+    pause = config.get("checkpoint_seconds")
+    # Best weights of a later validation would not be those of the checkpoint.
+    carried = pause is not None
+    kept = directory if resumable is None or carried else resumable.folder
+    recipe = make_recipe(config, data, model.monitor, kept, carried)
     curves, best = recipe.curves, recipe.best
-    hooks = [*recipe.callbacks, *callbacks, LastCheckpoint(resumable.last if resumable else None)]
+    last_checkpoint = LastCheckpoint(resumable.last if resumable else None, pause, ready)
+    hooks = [*recipe.callbacks, *callbacks, last_checkpoint]
     trainer = build_trainer(
         config,
         logger=logger or False,
@@ -364,8 +376,7 @@ def fit(
         return fitted
     if resumable:
         resumable.finish({name: value for name, value in vars(fitted).items() if name != "model"})
-    else:
-        Path(best.best_model_path).unlink()
+    Path(best.best_model_path).unlink(missing_ok=True)
     return fitted
 
 

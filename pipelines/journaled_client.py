@@ -109,6 +109,17 @@ class JournaledClient(MlflowClient):
             for journal in self._journals.values():
                 journal.save()
 
+    def take_over(self, run_id: str) -> None:
+        """Sends what another process, which is gone, logged in a run and could not send."""
+        if (journals() / run_id).exists():
+            with self._guard:
+                self._journal(run_id)
+
+    def sent(self, run_id: str, seconds: float) -> bool:
+        """Waits until the server has all of a run, or the time is over; tells which."""
+        journal = self._journals.get(run_id)
+        return journal is None or journal.wait_until_sent(seconds)
+
     def log_batch(
         self,
         run_id: str,

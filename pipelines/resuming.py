@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,10 +20,12 @@ from data_modules.split_data import SplitDataModule
 from pipelines.devices import is_main, tell
 
 #: Options that do not change what is trained.
-_FREE = ("checkpoints", "name", "trace_every_n_steps")
+_FREE = ("checkpoints", "checkpoint_seconds", "name", "trace_every_n_steps")
 #: What asks a training to stop: the first comes from whoever is about to kill it, the second, by
 #: convention, from Slurm before its time is up.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+#: Where checkpoints are not written at each validation: how much longer a pause is than a writing.
+_PAUSE_PER_COST = 50
 
 
 class Preempted(Exception):
@@ -38,9 +41,14 @@ class Preempted(Exception):
     """
 
     def __init__(self, number: int, step: int, folder: Path | None) -> None:
-        self.number = number
-        asked = signal.Signals(number).name
-        super().__init__(f"stopped by {asked} at step {step}: {how_to_go_on(folder)}")
+        # As given, so that the error can travel to another process.
+        super().__init__(number, step, folder)
+        self.number, self.step, self.folder = number, step, folder
+
+    def __str__(self) -> str:
+        """Says what happened, and what to do."""
+        asked = signal.Signals(self.number).name
+        return f"stopped by {asked} at step {self.step}: {how_to_go_on(self.folder)}"
 
 
 def how_to_go_on(folder: Path | None) -> str:
@@ -65,7 +73,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` after each validation: all that a training needs to go on.
+    """Writes ``last.ckpt`` after validations: all that a training needs to go on.
 
     That is weights, optimiser, schedule, every callback, and of the data where in its epoch the
     training was, with torch's random numbers. It is also written where the training is asked to
@@ -73,10 +81,20 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: Where to; None to end without.
+        pause: Seconds from one writing to the next, more where writing takes long; None writes
+            after each validation.
+        ready: Tells whether all that was logged is where the training will go on; else nothing is
+            written, or a metric might be lost that the training will not log again.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path | None,
+        pause: float | None = None,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.path, self.pause, self.ready = path, pause, ready
+        self._due = 0.0
         self._received = 0
         self._handlers: dict[int, Any] = {}
 
@@ -95,6 +113,7 @@ class LastCheckpoint(Checkpoint):
             )
         if trainer.global_step:
             tell(f"goes on from step {trainer.global_step}, as {self.path} has it")
+        self._due = time.monotonic() + (self.pause or 0.0)
         if threading.current_thread() is threading.main_thread():
             self._handlers = {each: signal.signal(each, self._receive) for each in STOP_SIGNALS}
 
@@ -121,8 +140,10 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the file; Lightning sees to it that this comes after all other callbacks."""
-        self._write(trainer)
-        if self._asked_to_stop(trainer):
+        asked = self._asked_to_stop(trainer)
+        if asked or self.pause is None or time.monotonic() >= self._due:
+            self._write(trainer)
+        if asked:
             self._stop(trainer)
 
     def _asked_to_stop(self, trainer: L.Trainer) -> bool:
@@ -135,9 +156,13 @@ class LastCheckpoint(Checkpoint):
     def _write(self, trainer: L.Trainer) -> None:
         if self.path is None or trainer.fit_loop.epoch_loop._should_accumulate():
             return
+        start = time.monotonic()
         for logger in trainer.loggers:
-            logger.save()  # or a metric might be lost that the training will not log again
-        trainer.save_checkpoint(self.path)
+            logger.save()
+        if self.ready():
+            trainer.save_checkpoint(self.path)
+        now = time.monotonic()
+        self._due = now + max(self.pause or 0.0, _PAUSE_PER_COST * (now - start))
 
     def _stop(self, trainer: L.Trainer) -> None:
         number = next(filter(None, from_all(self._received)))

@@ -79,9 +79,13 @@ class BestCheckpoint(ModelCheckpoint):
         monitor: The metric (lower is better).
         first_step: Validations before this many optimiser steps do not count.
         averaged: Whether :class:`Averaging` validates, whose weights then are the ones to keep.
+        carried: Whether checkpoints of the training hold the weights too, which a training needs
+            that goes on where the folder is not.
     """
 
-    def __init__(self, folder: Any, monitor: str, first_step: int, averaged: bool) -> None:
+    def __init__(
+        self, folder: Any, monitor: str, first_step: int, averaged: bool, carried: bool = False
+    ) -> None:
         super().__init__(
             dirpath=folder,
             filename="best",
@@ -92,12 +96,18 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self.first_step = first_step
+        self.first_step, self.carried = first_step, carried
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves where validation counts and is the best so far."""
         if trainer.global_step >= self.first_step:
             super().on_validation_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what was best so far."""
+        # The path is known before its file is there.
+        there = self.carried and os.path.exists(self.best_model_path)
+        return super().state_dict() | {"weights": self.weights() if there else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up what was best so far, also where the folder has been moved since."""
@@ -105,6 +115,10 @@ class BestCheckpoint(ModelCheckpoint):
         def here(path: str) -> str:
             return path and os.path.join(str(self.dirpath), os.path.basename(path))
 
+        weights = state_dict.pop("weights", None)
+        if weights is not None:
+            os.makedirs(str(self.dirpath), exist_ok=True)
+            torch.save({"state_dict": weights}, here(state_dict["best_model_path"]))
         super().load_state_dict(
             state_dict
             | {"dirpath": self.dirpath}

@@ -25,7 +25,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 import mlflow
 import yaml
 from filelock import FileLock
-from lightning.pytorch.loggers import MLFlowLogger
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -39,6 +38,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
+from pipelines.continued_run import had
 from pipelines.journal import address, journals, replay, without_secrets
 from pipelines.journaled_client import JournaledClient
 from pipelines.resuming import Preempted
@@ -95,6 +95,12 @@ def database(uri: str) -> str | None:
     return uri.removeprefix(SQLITE).partition("?")[0] if uri.startswith(SQLITE) else None
 
 
+def home(uri: str) -> Path:
+    """Returns the folder of what belongs to a store on this machine: that of a sqlite file."""
+    path = database(uri)
+    return Path(path).resolve().parent if path else MLRUNS
+
+
 def _create_database(path: Path) -> None:
     """Makes a new store whole before it gets its name: a crash, or another process, meets no half.
 
@@ -119,8 +125,7 @@ def _journaled(uri: str) -> JournaledClient:
 
 def artifact_location(uri: str) -> str | None:
     """Returns where artifacts go: beside a sqlite file; a server decides for itself."""
-    path = database(uri)
-    return (Path(path).resolve().parent / "artifacts").as_uri() if path else None
+    return (home(uri) / "artifacts").as_uri() if database(uri) else None
 
 
 def experiment_id(store: MlflowClient, name: str) -> str:
@@ -208,29 +213,6 @@ def settled(store: MlflowClient) -> Iterator[None]:
             store.settle()
 
 
-#: The last step of each metric that a continued run had before.
-_continued: dict[str, dict[str, int]] = {}
-
-
-def continue_run(store: MlflowClient, run_id: str) -> bool:
-    """Goes on with a run that was stopped; tells whether it is there and unfinished."""
-    try:
-        run = store.get_run(run_id)
-    except MlflowException:  # of another store, or removed for good
-        return False
-    if run.info.lifecycle_stage == "deleted" or run.info.status == "FINISHED":
-        return False
-    _continued[run_id] = {
-        name: max(metric.step for metric in store.get_metric_history(run_id, name))
-        for name in run.data.metrics
-    }
-    store.update_run(run_id, status="RUNNING")
-    # What a journal has not sent yet may be such a tag too.
-    if isinstance(store, JournaledClient) or "failure" in run.data.tags:
-        store.delete_tag(run_id, "failure")
-    return True
-
-
 def log_config(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> None:
     """Logs a resolved configuration: as ``config.yaml``, and flat as params."""
     store.log_text(run_id, yaml.safe_dump(dict(config), sort_keys=False), "config.yaml")
@@ -262,9 +244,11 @@ def log_data(store: MlflowClient, run_id: str, name: str, digest: str, source: s
 
 
 def log_metrics(store: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:
-    """Logs final metrics in one call."""
-    now = mlflow.utils.time.get_current_time_millis()
-    store.log_batch(run_id, metrics=[Metric(k, float(v), now, 0) for k, v in metrics.items()])
+    """Logs final metrics in one call; those that a continued run has already stay as they are."""
+    now, there = mlflow.utils.time.get_current_time_millis(), had(run_id)
+    new = [Metric(k, float(v), now, 0) for k, v in metrics.items() if k not in there]
+    if new:
+        store.log_batch(run_id, metrics=new)
 
 
 @contextmanager
@@ -300,48 +284,6 @@ def running(store: MlflowClient, run_id: str) -> Iterator[None]:
         finish_run(store, run_id, "KILLED" if interrupted else "FAILED")
         raise
     finish_run(store, run_id)
-
-
-class RunLogger(MLFlowLogger):
-    """Sends Lightning's metrics to a run that was started by :func:`start_run`.
-
-    Metrics go asynchronously; the run is ended by :func:`running`, not by the trainer, because
-    artifacts and final figures follow after training. What a continued run has already is not
-    logged again.
-    """
-
-    def __init__(self, store: MlflowClient, run_id: str) -> None:
-        super().__init__(tracking_uri=store.tracking_uri, run_id=run_id, synchronous=False)
-        self._store, self._id = store, run_id
-        self._had = _continued.get(run_id, {})
-
-    @property
-    def experiment(self) -> MlflowClient:
-        """The client, as it is known to Lightning."""
-        return self._store
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs those that are new."""
-        now, step = mlflow.utils.time.get_current_time_millis(), step or 0
-        new = [
-            Metric(name, float(value), now, step)
-            for name, value in metrics.items()
-            if step > self._had.get(name, -1)
-        ]
-        if new:
-            self._store.log_batch(self._id, metrics=new, synchronous=False)
-
-    def save(self) -> None:
-        """Waits until everything is safe: on the server, or in the journal."""
-        mlflow.flush_async_logging()
-        if isinstance(self._store, JournaledClient):
-            self._store.save()
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the whole resolved configuration has been logged already."""
-
-    def finalize(self, status: str = "success") -> None:
-        """Nothing: :func:`running` ends the run."""
 
 
 def runs(

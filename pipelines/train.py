@@ -90,17 +90,21 @@ class Labels:
 
 
 def start_tracked_run(
-    store: "MlflowClient", config: Mapping[str, Any], data: "SplitDataModule", labels: Labels
+    store: "MlflowClient",
+    config: Mapping[str, Any],
+    data: "SplitDataModule",
+    labels: Labels,
+    earlier: str | None = None,
 ) -> str:
     """Starts a run with its tags, its resolved configuration and its data set.
 
-    A training with a folder of checkpoints goes on with the run that it has, if that is there.
+    A training that had a run goes on with the earlier one, if that is there and unfinished.
     """
     from pipelines import tracking
+    from pipelines.continued_run import continue_run
 
-    folder = checkpoint_folder(config, data)
-    if folder and folder.run_id and tracking.continue_run(store, folder.run_id):
-        run_id = folder.run_id
+    if earlier and continue_run(store, earlier):
+        run_id = earlier
     else:
         run_id = tracking.start_run(
             store,
@@ -116,8 +120,6 @@ def start_tracked_run(
             },
             labels.parent,
         )
-        if folder:
-            folder.run_id = run_id
     # Again in a run that goes on: it may have been stopped before it had them.
     tracking.log_config(store, run_id, config)
     tracking.log_data(store, run_id, data.name, data.spec.digest, data.source)
@@ -131,24 +133,21 @@ def train_tracked(
     data: "SplitDataModule",
     callbacks: "Sequence[Callback]" = (),
     progress_bar: bool = False,
+    moves: bool = False,
 ) -> Fitted:
     """Trains into a run: metrics per epoch, the model as files and as checkpoint.
 
-    Test data is not touched.
+    Test data is not touched. What moves may go on on another machine, where no journal is.
     """
     from lightning_modules.saving import save_model
     from pipelines import tracking
+    from pipelines.continued_run import RunLogger
     from pipelines.task import find_task
 
+    logger = RunLogger(store, run_id)
+    ready = {"ready": logger.arrived} if moves else {}
     with tracking.artifact_folder(store, run_id) as folder:
-        fitted = fit(
-            config,
-            data,
-            folder / "checkpoint",
-            tracking.RunLogger(store, run_id),
-            callbacks,
-            progress_bar,
-        )
+        fitted = fit(config, data, folder / "checkpoint", logger, callbacks, progress_bar, **ready)
         save_model(fitted.model, dict(fitted.model.hparams), folder / "model")
         (folder / "curves.json").write_text(json.dumps(fitted.curves), encoding="utf-8")
     task = find_task(fitted.model.task)
@@ -255,7 +254,10 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     store = tracking.client()
     model = architecture_name(config)
     name = config.get("name") or f"{model}-s{config['seed']}"
-    run_id = start_tracked_run(store, config, data, Labels(name, model, "train"))
+    labels, kept = Labels(name, model, "train"), checkpoint_folder(config, data)
+    run_id = start_tracked_run(store, config, data, labels, kept.run_id if kept else None)
+    if kept:
+        kept.run_id = run_id
     before_killed(lambda: tracking.finish_run(store, run_id, "FAILED"))
     every, task = config.get("trace_every_n_steps"), find_task(task_class(config).task)
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:

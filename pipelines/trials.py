@@ -1,6 +1,7 @@
 """One trial of a comparison: a model trained, or a baseline fitted, into a run of its own.
 
-These functions run in Ray's workers, so they take and return plain values only.
+These functions run in Ray's workers, so they take and return plain values only. A worker may die at
+any moment: who calls them again with the same arguments gets the same run, finished.
 """
 
 import json
@@ -10,80 +11,114 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from data_modules.errors import UserError
-from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
-from pipelines.experiment import build_data, explained, network_class, task_class
+from pipelines.experiment import config_hash, experiment_name, explained, network_class, task_class
 from pipelines.outcome import evaluation_file
+from pipelines.resuming import CheckpointFolder, Preempted
 from pipelines.saved import MODEL_ARTIFACT
+from pipelines.surroundings import Surroundings
 from pipelines.task import evaluate_tests, find_task
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
-def _same_data(config: Mapping[str, Any], digest: str) -> SplitDataModule:
-    """Builds the data, and refuses them if they are no longer those of the comparison."""
-    data = build_data(config["data"])
-    if data.fingerprint != digest:
-        raise UserError(f"{data.source} has changed since the comparison began: start it again.")
-    return data
+def _earlier(
+    store: MlflowClient, experiment: str, parent: str, model: str, config: Mapping[str, Any]
+) -> Run | None:
+    """Returns the run of a trial whose worker has died, or died after all was done.
+
+    One that a comparison left when it was killed itself is no longer RUNNING.
+    """
+    found = tracking.runs(
+        store,
+        [tracking.experiment_id(store, experiment)],
+        f"tags.`mlflow.parentRunId` = '{parent}' and tags.architecture = '{model}' "
+        f"and tags.config_hash = '{config_hash(config)}'",
+    )
+    return next((run for run in found if run.info.status in ("RUNNING", "FINISHED")), None)
 
 
-def train_trial(
-    uri: str, digest: str, config: Mapping[str, Any], model: str, name: str, parent: str
-) -> str:
+def train_trial(around: Surroundings, config: Mapping[str, Any], model: str, name: str) -> str:
     """Trains one candidate with one seed and one learning rate; test data is not touched.
 
+    Where a worker has died over it, training goes on from its last checkpoint, in the same run.
+
     Args:
-        uri: Tracking store.
-        digest: Fingerprint of the comparison's data.
+        around: What all trials share.
         config: Resolved configuration.
         model: Name of the candidate.
         name: Name of the run.
-        parent: Run of the comparison.
 
     Returns:
         The run's id. A run that fails is marked FAILED with its reason, and the error goes on.
+
+    Raises:
+        Unfit: If code or data on this machine are not those of the comparison.
     """
-    data = _same_data(config, digest)
-    store = tracking.client(uri)
-    run_id = start_tracked_run(store, config, data, Labels(name, model, "trial", parent))
-    with tracking.settled(store), tracking.running(store, run_id):
-        train_tracked(store, run_id, config, data)
+    data = around.data(config)
+    store = tracking.client(around.uri)
+    with around.place(f"{model}-{config_hash(config)}") as place:
+        earlier = _earlier(store, experiment_name(config, data), around.parent, model, config)
+        if earlier and earlier.info.status == "FINISHED":
+            return str(earlier.info.run_id)
+        run_id = earlier.info.run_id if earlier else None
+        kept: CheckpointFolder | None = None
+        options = dict(config)
+        if place.folder is not None:
+            options["checkpoints"] = str(place.folder)
+            options["checkpoint_seconds"] = around.checkpoint_seconds
+            kept = CheckpointFolder(place.folder, options, data)
+            run_id = kept.run_id or run_id
+        labels = Labels(name, model, "trial", around.parent)
+        run_id = start_tracked_run(store, config, data, labels, run_id)
+        if kept is not None:
+            kept.run_id = run_id
+        else:
+            store.set_tag(run_id, "without_checkpoints", place.reason)
+        try:
+            with tracking.settled(store), tracking.running(store, run_id):
+                train_tracked(store, run_id, options, data, moves=True)
+        except Preempted:
+            raise
+        except Exception:
+            place.clear()
+            raise
+        # Else others have given it up, and will want to go on.
+        if store.get_run(run_id).info.status == "FINISHED":
+            place.clear()
     return run_id
 
 
-def fit_baseline(
-    uri: str,
-    digest: str,
-    config: Mapping[str, Any],
-    model: str,
-    parent: str,
-) -> str:
+def fit_baseline(around: Surroundings, config: Mapping[str, Any], model: str) -> str:
     """Fits and calibrates one baseline; arguments and result as :func:`train_trial`.
 
     Args:
-        uri: Tracking store.
-        digest: Fingerprint of the comparison's data.
+        around: What all trials share.
         config: Resolved configuration.
         model: Name of the baseline.
-        parent: Run of the comparison.
 
     Returns:
         The run's id.
 
     Raises:
+        Unfit: If code or data on this machine are not those of the comparison.
         UserError: If the baseline does not apply to the data.
     """
-    data = _same_data(config, digest)
+    data = around.data(config)
     task = find_task(task_class(config).task)
     with explained():
         task.check_baseline(model, data)
-    store = tracking.client(uri)
-    labels = Labels(model, model, "baseline", parent)
-    run_id = start_tracked_run(store, config, data, labels)
+    store = tracking.client(around.uri)
+    earlier = _earlier(store, experiment_name(config, data), around.parent, model, config)
+    if earlier and earlier.info.status == "FINISHED":
+        return str(earlier.info.run_id)
+    labels = Labels(model, model, "baseline", around.parent)
+    run_id = start_tracked_run(
+        store, config, data, labels, earlier.info.run_id if earlier else None
+    )
     with tracking.settled(store), tracking.running(store, run_id), explained():
         start = time.perf_counter()
         baseline = task.fit_baseline(model, data, config)
@@ -109,25 +144,29 @@ def load_trial(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> A
         return load_model(tracking.download(store, run_id, MODEL_ARTIFACT, Path(folder)), trusted)
 
 
-def test_trial(uri: str, digest: str, config: Mapping[str, Any], run_id: str) -> str:
+def test_trial(around: Surroundings, config: Mapping[str, Any], run_id: str) -> str:
     """Evaluates a finished trial's model on the test parts, into its run.
 
     Args:
-        uri: Tracking store.
-        digest: Fingerprint of the comparison's data.
+        around: What all trials share.
         config: Resolved configuration of the trial.
         run_id: Its run.
 
     Returns:
         The run's id.
+
+    Raises:
+        Unfit: If code or data on this machine are not those of the comparison.
     """
-    data = _same_data(config, digest)
-    store = tracking.client(uri)
+    data = around.data(config)
+    store = tracking.client(around.uri)
     model = load_trial(store, run_id, config)
     evaluations = evaluate_tests(model, data)
     with tracking.settled(store):
+        there = store.get_run(run_id).data.metrics  # of a worker that died before it was done
         for part, evaluation in evaluations.items():
-            tracking.log_metrics(store, run_id, evaluation.metrics(part))
+            new = {k: v for k, v in evaluation.metrics(part).items() if k not in there}
+            tracking.log_metrics(store, run_id, new)
         with tracking.artifact_folder(store, run_id) as folder_path:
             for part, evaluation in evaluations.items():
                 evaluation.save(folder_path / evaluation_file(part))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import tracking
+from pipelines import continued_run, tracking
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def comparison(tmp_path_factory):
         tags = {"kind": "trial", "architecture": name.partition("-")[0]}
         child = tracking.start_run(store, "forecasting/tiny", name, tags, parent)
         with tracking.running(store, child):
-            logger = tracking.RunLogger(store, child)
+            logger = continued_run.RunLogger(store, child)
             for epoch in range(5):
                 logger.log_metrics({"validation_mse": 1 / (1 + epoch)}, epoch)
     with tracking.running(store, parent), tracking.artifact_folder(store, parent) as artifacts:

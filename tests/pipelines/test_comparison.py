@@ -366,7 +366,7 @@ def test_killed_midway_and_started_again(tmp_path, empty_database):
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         finished = []
         while len(finished) < 3:
             assert process.poll() is None and time.monotonic() < deadline
@@ -388,8 +388,8 @@ def test_killed_midway_and_started_again(tmp_path, empty_database):
     assert done <= {run.info.run_id for run in finished}
     trials = {run.data.tags["config_hash"] for run in finished}
     assert len(trials) == 9
-    # Ray's two workers outlive the driver for the trial in their hands, no longer: where it had
-    # not begun its run when we looked, it is there twice, and only one of the two is reported.
+    # Ray's two workers outlive the driver by a second: a trial that ended in it, after we looked,
+    # is there twice, and only one of the two is reported.
     assert len(finished) <= 9 + 2
     selected = [run for run in finished if run.data.tags.get("selected") == "true"]
     assert len(selected) == len({run.data.tags["config_hash"] for run in selected}) == 7

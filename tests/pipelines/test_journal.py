@@ -16,7 +16,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from pipelines import journal, journaled_client, tracking
+from pipelines import continued_run, journal, journaled_client, tracking
 from pipelines.journal import Journal, address, replay
 from pipelines.journaled_client import JournaledClient
 
@@ -327,7 +327,7 @@ def test_a_tag_that_was_pending_when_the_run_went_on_is_removed(client, store, m
         raise ValueError("stopped")
     client.settle(0.1)
     client._sender.cut = False
-    assert tracking.continue_run(client, run_id)
+    assert continued_run.continue_run(client, run_id)
     tracking.finish_run(client, run_id)
     assert client.settle(10) == {}
     run = store.get_run(run_id)

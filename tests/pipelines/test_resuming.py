@@ -1,4 +1,8 @@
 import math
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,9 +11,10 @@ from lightning.pytorch.loggers.logger import DummyLogger
 
 from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
-from pipelines import train
+from pipelines import resuming, train
 from pipelines.experiment import build_data, plain, user_errors
 from pipelines.fitting import fit
+from pipelines.resuming import Preempted
 
 STAGED = [
     "--optimizer.schedule=constant",
@@ -70,6 +75,66 @@ def test_it_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, schedule, aver
     assert got.metrics == pytest.approx(whole.metrics, rel=1e-5)
     for one, other in zip(got.model.parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("average_decay", [None, 0.8])
+def test_pauses_between_checkpoints_lose_nothing(tiny_config, tmp_path, monkeypatch, average_decay):
+    """The best weights are those of the checkpoint, not of a later validation that it forgot."""
+    arguments = ["--trainer.val_check_interval=1", "--trainer.max_epochs=4"]
+    config = tiny_config(*arguments) | {"average_decay": average_decay}
+    config["architecture"]["init_args"] |= {"num_layers": 2, "dropout": 0.3}
+    whole = fitted(config, tmp_path / "whole")
+    config |= {"checkpoints": str(tmp_path / "kept"), "checkpoint_seconds": 100.0}
+    # Forty seconds a validation: every third one writes.
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(resuming, "_PAUSE_PER_COST", 0)
+    interrupted(config, tmp_path / "one", step=8)
+    last = torch.load(tmp_path / "kept" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+    assert not (tmp_path / "kept" / "best.ckpt").exists()
+    got = fitted(config, tmp_path / "two")
+    assert got.curves["validation"] == whole.curves["validation"]
+    assert got.metrics == whole.metrics
+    for one, other in zip(got.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["model.ckpt"]
+
+
+def test_the_best_so_far_is_in_the_checkpoint(tiny_config, tmp_path, monkeypatch):
+    """What was best before a machine died is the best on another one."""
+    scripted(monkeypatch, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    config = tiny_config("--data.batch_size=1000", "--trainer.max_epochs=3")
+    config |= {"checkpoints": str(tmp_path / "kept"), "checkpoint_seconds": 0.0}
+    monkeypatch.setattr(resuming, "_PAUSE_PER_COST", 0)
+    whole = fitted(config | {"checkpoints": None}, tmp_path / "whole")
+    scripted(monkeypatch, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    interrupted(config, tmp_path / "one", step=2)
+    shutil.rmtree(tmp_path / "one", ignore_errors=True)
+    got = fitted(config, tmp_path / "two")
+    assert got.metrics["best_validation_mse"] == pytest.approx(0.4)
+    for one, other in zip(got.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_nothing_is_written_before_its_time(tiny_config, tmp_path):
+    config = tiny_config() | {"checkpoints": str(tmp_path / "kept"), "checkpoint_seconds": 100.0}
+    interrupted(config, tmp_path / "one", step=5)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["configuration.json"]
+
+
+def test_no_checkpoint_is_ahead_of_its_run(tiny_config, tmp_path):
+    config = tiny_config() | {"checkpoints": str(tmp_path / "kept"), "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyError):
+        failure = [PowerFailure(5)]
+        data = build_data(config["data"])
+        fit(config, data, tmp_path / "one", callbacks=failure, ready=lambda: False)
+    assert not (tmp_path / "kept" / "last.ckpt").exists()
+
+
+def test_preemption_travels_to_other_processes():
+    stop = pickle.loads(pickle.dumps(Preempted(15, 7, Path("/kept"))))
+    assert str(stop) == "stopped by SIGTERM at step 7: the same command goes on from /kept."
 
 
 @pytest.mark.parametrize("stop", [3, 4, 5, 7, 8])

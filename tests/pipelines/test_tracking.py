@@ -12,7 +12,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
-from pipelines import tracking
+from pipelines import continued_run, tracking
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_a_failure_of_any_length_is_told(store, run_id):
 
 def test_metrics_arrive_before_the_run_ends(store, run_id):
     """The logger sends asynchronously; a run that is FINISHED has every one of them."""
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     with tracking.running(store, run_id):
         for step in range(200):
             logger.log_metrics({"validation_mse": step, "train_loss": -step}, step)
@@ -240,7 +240,7 @@ def test_metrics_arrive_before_the_run_ends(store, run_id):
 
 
 def test_metrics_arrive_before_a_failed_run_ends(store, run_id):
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     with pytest.raises(ValueError), tracking.running(store, run_id):
         for step in range(50):
             logger.log_metrics({"validation_mse": step}, step)
@@ -249,7 +249,7 @@ def test_metrics_arrive_before_a_failed_run_ends(store, run_id):
 
 
 def test_the_logger_leaves_the_run_open(store, run_id):
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     assert logger.run_id == run_id
     logger.log_hyperparams({"a": 1})
     logger.finalize("success")
@@ -265,17 +265,17 @@ def test_environment_for_quiet_uploads():
 
 
 def test_a_run_goes_on_without_what_it_has(store, run_id):
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     for step in (0, 1):
         logger.log_metrics({"train_loss": step}, step)
     logger.log_metrics({"validation_mse": 0.5}, 0)
     with pytest.raises(KeyboardInterrupt), tracking.running(store, run_id):
         raise KeyboardInterrupt
     assert store.get_run(run_id).info.status == "KILLED"
-    assert tracking.continue_run(store, run_id)
+    assert continued_run.continue_run(store, run_id)
     run = store.get_run(run_id)
     assert run.info.status == "RUNNING" and "failure" not in run.data.tags
-    logger = tracking.RunLogger(store, run_id)
+    logger = continued_run.RunLogger(store, run_id)
     for step in (0, 1, 2):
         logger.log_metrics({"train_loss": step, "validation_mse": 0.5}, step)
     logger.save()
@@ -287,13 +287,13 @@ def test_a_run_goes_on_without_what_it_has(store, run_id):
 
 
 def test_which_runs_do_not_go_on(store, run_id):
-    assert not tracking.continue_run(store, "of another store")
+    assert not continued_run.continue_run(store, "of another store")
     tracking.finish_run(store, run_id)
-    assert not tracking.continue_run(store, run_id)
+    assert not continued_run.continue_run(store, run_id)
     assert store.get_run(run_id).info.status == "FINISHED"
     other = tracking.start_run(store, "forecasting/x", "lstm-s1", {})
     store.delete_run(other)
-    assert not tracking.continue_run(store, other)
+    assert not continued_run.continue_run(store, other)
 
 
 # A new database -----------------------------------------------------------------------------------
@@ -305,10 +305,10 @@ def test_eight_writers_of_a_new_database_lose_nothing(tmp_path):
     code = """
 import sys
 from mlflow.entities import Metric
-from pipelines import tracking
+from pipelines import continued_run, tracking
 store = tracking.client(sys.argv[1])
 run = tracking.start_run(store, "parallel", sys.argv[2], {})
-logger = tracking.RunLogger(store, run)
+logger = continued_run.RunLogger(store, run)
 with tracking.running(store, run):
     for step in range(300):
         logger.log_metrics({"a": step, "b": -step}, step)
