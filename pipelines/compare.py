@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
 from jsonargparse import ArgumentParser
 
 from data_modules.errors import UserError
+from pipelines.cluster import add_cluster_arguments, as_here, check_cluster
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -34,8 +33,6 @@ from pipelines.task import find_task
 CANDIDATE_SECTIONS = ("architecture", "model")
 #: What else a candidate may change: everything but what makes the comparison fair.
 CANDIDATE_CHANGES = (*CANDIDATE_SECTIONS, "config", "optimizer")
-#: What numbers of cores and GPUs may be.
-_SHARES = "a part of one, such as 0.25, or a whole number"
 
 
 def parser() -> ArgumentParser:
@@ -72,35 +69,6 @@ def parser() -> ArgumentParser:
             "find rates that are good for one seed only.",
         ),
         ("--confidence", float, 0.95, "Of the intervals beside the means."),
-        ("--ray.address", str | None, None, "Address of a Ray cluster; default: a local one."),
-        ("--ray.num_cpus", int | None, None, "Cores of the local one; default: all there are."),
-        (
-            "--ray.cpus_per_trial",
-            float | None,
-            None,
-            "Cores that a trial asks for, or a part of one; default: num_threads.",
-        ),
-        (
-            "--ray.gpus_per_trial",
-            float | None,
-            None,
-            "GPUs that a trial asks for; with 0.25 four trials share one. Default: 1 where "
-            "trainer.accelerator is a GPU, else 0.",
-        ),
-        (
-            "--checkpoints",
-            str | None,
-            None,
-            "Folder that keeps where trials under way are, so that others go on with those whose "
-            "machine died; on a disc that all machines of a cluster see. Default: beside the "
-            "tracking store.",
-        ),
-        (
-            "--checkpoint_seconds",
-            float,
-            10.0,
-            "Seconds of a trial from one checkpoint to the next, more where writing takes long.",
-        ),
         ("--output", str | None, None, "Folder that also receives leaderboard, report, figures."),
         (
             "--register_as",
@@ -111,8 +79,7 @@ def parser() -> ArgumentParser:
         ("--fresh", bool, False, "Start over, even where an equal comparison has run."),
     ):
         compare_parser.add_argument(option, type=kind, default=default, help=text)
-    # Small networks are faster on a core of their own; with gpu each trial asks Ray for one.
-    compare_parser.set_defaults({"trainer.accelerator": "cpu"})
+    add_cluster_arguments(compare_parser)
     return compare_parser
 
 
@@ -177,11 +144,6 @@ def find(file: str, folders: Sequence[Path]) -> Path:
     raise UserError(f"candidates: there is no file {file} in {places}.")
 
 
-def _share(number: float) -> bool:
-    """Tells whether Ray gives such a number of cores or GPUs to a task."""
-    return 0.0001 <= number <= 1 or (number > 1 and number.is_integer())
-
-
 def check(config: Mapping[str, Any]) -> None:
     """Refuses a protocol that cannot be run.
 
@@ -196,8 +158,6 @@ def check(config: Mapping[str, Any]) -> None:
     clash = [name for name in config["baselines"] if name in config["candidates"]]
     names = [name for name in config["candidates"] if not re.fullmatch(r"[\w.-]+", name)]
     rates, output = config["learning_rates"], config["output"]
-    cpus, gpus = config["ray"]["cpus_per_trial"], config["ray"]["gpus_per_trial"]
-    on_gpu = config["trainer"]["accelerator"] in ("cuda", "gpu")
     for option, wrong, wanted in (
         ("seeds", not config["seeds"], "one or more seeds, such as [0, 1, 2]"),
         ("seeds", len(set(config["seeds"])) < len(config["seeds"]), "different seeds"),
@@ -206,11 +166,6 @@ def check(config: Mapping[str, Any]) -> None:
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
         ("metric", config["metric"] not in cls.metrics, " or ".join(cls.metrics)),
         ("baselines", "oracle" in config["candidates"], "no candidate named oracle"),
-        ("ray", (config["ray"]["num_cpus"] or 1) < 1, "ray.num_cpus of 1 or more"),
-        ("ray", cpus is not None and not _share(cpus), f"ray.cpus_per_trial as {_SHARES}"),
-        ("ray", bool(gpus) and not _share(gpus), f"ray.gpus_per_trial as {_SHARES}"),
-        ("ray", on_gpu and gpus == 0, "ray.gpus_per_trial above 0: trials on GPUs need some"),
-        ("checkpoint_seconds", not config["checkpoint_seconds"] >= 0, "0 or more"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
         ("baselines", bool(unknown), f"some of {', '.join(known)}"),
         ("baselines", bool(clash), "names that no candidate has"),
@@ -219,18 +174,9 @@ def check(config: Mapping[str, Any]) -> None:
     ):
         if wrong:
             raise UserError(f"{option} is {config[option]}: write {wanted}.")
+    check_cluster(config)
     if config["register_as"] is not None:
         checked_name(config["register_as"])
-
-
-def _trainer_here(config: Mapping[str, Any]) -> L.Trainer:
-    """Builds a trainer to see whether its options are possible.
-
-    On a cluster it is not this machine that needs a GPU.
-    """
-    if config["ray"]["address"] and not torch.cuda.is_available():
-        config = deep_merge(config, {"trainer": {"accelerator": "cpu"}})
-    return build_trainer(config, logger=False)
 
 
 def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
@@ -251,7 +197,8 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
     data = build_data(config["data"])
     for line in data.advice():
         print(f"note: {line}", file=sys.stderr)
-    if _trainer_here(config).world_size > 1:
+    trial = as_here(config, config["ray"]["address"])
+    if build_trainer(trial, logger=False).world_size > 1:
         raise UserError(
             "trainer.devices: a comparison gives each trial one device, and runs many at once; to "
             "train one model on several use python -m pipelines.train."

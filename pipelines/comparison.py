@@ -1,25 +1,21 @@
 """A comparison at work: which trials are missing, and running them."""
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
-from pipelines import conclusion, tracking
+from pipelines import conclusion
+from pipelines.campaign import Campaign
 from pipelines.experiment import (
     config_hash,
     deep_merge,
-    experiment_name,
     network_class,
     task_class,
 )
-from pipelines.plan import Trial, gpus_per_trial, own_process, runs_here, source_digest
+from pipelines.plan import Trial
 from pipelines.pool import Pool
 from pipelines.results import METRICS
 from pipelines.surroundings import Surroundings, Unfit
@@ -27,7 +23,7 @@ from pipelines.task import find_task
 from pipelines.trials import fit_baseline, test_trial, train_trial
 
 
-class Comparison:
+class Comparison(Campaign):
     """Runs a comparison, or what is missing of it, and reports.
 
     Args:
@@ -36,21 +32,19 @@ class Comparison:
         data: The data, set up.
     """
 
+    kind = "comparison"
+
     def __init__(
         self,
         config: Mapping[str, Any],
         candidates: Mapping[str, Mapping[str, Any]],
         data: SplitDataModule,
     ) -> None:
-        self.config, self.candidates, self.data = config, candidates, data
+        super().__init__(config, data, [network_class(each) for each in candidates.values()])
+        self.candidates = candidates
         self.metric = config["metric"]
         self.task = find_task(task_class(config).task)
         self.search_seeds = config["seeds"][: config["search_seeds"]]
-        networks = {network_class(each) for each in candidates.values()}
-        self.networks = tuple(sorted(networks))
-        self.source = source_digest(networks)
-        self.store = tracking.client()
-        self.console = Console()
         self.failures: list[str] = []
         self.left_out: list[str] = []
         self.finished: dict[tuple[str, str], Run] = {}
@@ -97,121 +91,30 @@ class Comparison:
 
     # Runs -------------------------------------------------------------------------------------
 
+    def search(self, around: Surroundings, pool: Pool) -> dict[str, list[Trial]]:
+        """Trains what is missing, and tests what is chosen."""
+        self._train_missing(around, pool)
+        chosen = self._selected()
+        self._test_missing(chosen, around, pool)
+        return chosen
+
+    def report(self, parent: str, found: dict[str, list[Trial]]) -> None:
+        """Prints, draws and logs the outcome."""
+        conclusion.report(self, parent, found)
+
     def run(self) -> str:
         """Runs what is missing, reports, registers; returns the id of the comparison's run."""
-        parent = self._parent()
-        ray = self.config["ray"]
-        pool = Pool(
-            ray["address"],
-            ray["num_cpus"],
-            task_cpus=ray["cpus_per_trial"] or self.config["num_threads"],
-            task_gpus=gpus_per_trial(self.config),
-            database=tracking.database(self.store.tracking_uri),
-            say=self.say,
-        )
-        around = self._surroundings(parent)
-        try:
-            with tracking.running(self.store, parent):
-                try:
-                    self._train_missing(around, pool)
-                    chosen = self._selected()
-                    self._test_missing(chosen, around, pool)
-                finally:
-                    pool.close()
-                    self._end_abandoned(parent)
-                conclusion.report(self, parent, chosen)
-            shutil.rmtree(around.checkpoints, ignore_errors=True)
-            conclusion.register(self, parent)
-        except KeyboardInterrupt:
-            raise UserError("interrupted: the same command goes on where it stopped.") from None
+        parent = super().run()
+        conclusion.register(self, parent)
         return parent
 
-    def _surroundings(self, parent: str) -> Surroundings:
-        """Returns what the trials are given, with a folder for their checkpoints.
-
-        Raises:
-            UserError: If it cannot be made.
-        """
-        given = self.config["checkpoints"]
-        place = Path(given) if given else tracking.home(self.store.tracking_uri) / "checkpoints"
-        place = place.absolute() / parent
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"checkpoints: cannot make {place} ({error.strerror}): give another folder."
-            ) from error
-        return Surroundings(
-            uri=self.store.tracking_uri,
-            parent=parent,
-            fingerprint=self.data.fingerprint,
-            networks=self.networks,
-            source=self.source,
-            checkpoints=str(place),
-            checkpoint_seconds=self.config["checkpoint_seconds"],
-        )
-
-    def _parent(self) -> str:
-        """Finds the unfinished or finished run of an equal comparison, or starts one."""
-        name = experiment_name(self.config, self.data)
-        identity = self.identity()
-        if not self.config["fresh"]:
-            experiment = tracking.experiment_id(self.store, name)
-            equal = tracking.runs(self.store, [experiment], f"tags.comparison_hash = '{identity}'")
-            if equal:
-                parent = equal[0].info.run_id
-                self._refuse_if_running(equal[0])
-                self._end_abandoned(parent)
-                self._find_finished(parent)
-                self.say(
-                    f"Going on with comparison {parent}: {len(self.finished)} of its trials are "
-                    "done (--fresh true starts over)."
-                )
-                self.store.update_run(parent, status="RUNNING")
-                self.store.set_tag(parent, "process", own_process())
-                return parent
-        parent = tracking.start_run(
-            self.store,
-            name,
-            f"compare-{self.data.name}",
-            {
-                "kind": "comparison",
-                "comparison_hash": identity,
-                "data_digest": self.data.spec.digest,
-                "metric": self.metric,
-                "process": own_process(),
-            },
-        )
-        tracking.log_config(self.store, parent, self.config)
-        tracking.log_data(
-            self.store, parent, self.data.name, self.data.spec.digest, self.data.source
-        )
-        return parent
-
-    def _refuse_if_running(self, parent: Run) -> None:
-        """Refuses to take over a comparison that another process on this host is running."""
-        process = parent.data.tags.get("process")
-        if parent.info.status == "RUNNING" and process and runs_here(process):
-            raise UserError(
-                f"{process} is running this comparison already: wait for it, or stop it."
-            )
-
-    def _children(self, parent: str) -> list[Run]:
-        experiment = self.store.get_run(parent).info.experiment_id
-        return tracking.runs(self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-
-    def _find_finished(self, parent: str) -> None:
+    def take_up(self, parent: str) -> int:
         """Notes the finished trials, by configuration."""
-        for run in reversed(self._children(parent)):
+        for run in reversed(self.children(parent)):
             if run.info.status == "FINISHED":
                 tags = run.data.tags
                 self.finished[tags["architecture"], tags["config_hash"]] = run
-
-    def _end_abandoned(self, parent: str) -> None:
-        """Marks runs whose process was killed, so that no run seems to go on for ever."""
-        for run in self._children(parent):
-            if run.info.status == "RUNNING":
-                self.store.set_terminated(run.info.run_id, "KILLED")
+        return len(self.finished)
 
     def _train_missing(self, around: Surroundings, pool: Pool) -> None:
         """Runs every missing trial: all learning rates with the first seeds, then the others.
@@ -226,7 +129,7 @@ class Comparison:
         searching = dict.fromkeys(self.candidates, searches)
         total = len(self.candidates) * (searches + len(others)) + len(config["baselines"])
 
-        with self._progress() as progress:
+        with self.progress() as progress:
             bar = progress.add_task("training", total=total, note="starting workers")
 
             def launch(trial: Trial) -> None:
@@ -276,16 +179,6 @@ class Comparison:
                     self._fail(trial.name, outcome)
                     note = ""
                 settle(trial, note)
-
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("{task.description:>8}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-        )
 
     def validation(self, trial: Trial) -> float:
         """Returns a trial's error on validation; infinite if it has not finished."""
@@ -346,7 +239,7 @@ class Comparison:
         untested = [trial for trial in trials if "tested" not in self.finished[trial.key].data.tags]
         if not untested:
             return
-        with self._progress() as progress:
+        with self.progress() as progress:
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
                 run_id = self.finished[trial.key].info.run_id
@@ -364,7 +257,3 @@ class Comparison:
             raise UserError("no model could be tested: " + "; ".join(self.failures))
 
     # Words ------------------------------------------------------------------------------------
-
-    def say(self, text: str) -> None:
-        """Prints a line whose commands can be copied: as it is, not wrapped."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)

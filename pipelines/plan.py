@@ -9,26 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightning_modules.building import import_class
 from pipelines.experiment import config_hash
 from pipelines.packaging import PACKAGES
 from pipelines.tracking import ROOT
-
-
-def gpus_per_trial(config: Mapping[str, Any]) -> float:
-    """Returns the GPUs that a trial asks for: one where it trains on GPUs, unless told otherwise.
-
-    Args:
-        config: A comparison's configuration.
-    """
-    given = config["ray"]["gpus_per_trial"]
-    if given is not None:
-        return float(given)
-    accelerator = config["trainer"]["accelerator"]
-    on_gpu = accelerator in ("cuda", "gpu")
-    return float(on_gpu or accelerator == "auto" and torch.cuda.is_available())
 
 
 @dataclass(frozen=True)

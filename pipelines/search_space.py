@@ -32,7 +32,7 @@ from optuna.distributions import (
 )
 
 from data_modules.errors import UserError
-from pipelines.experiment import deep_merge, read_yaml
+from pipelines.experiment import deep_merge, network_class, read_yaml
 
 #: Sections of a configuration that name a class, whose options stand in ``init_args``.
 _CLASSES = ("data", "model", "architecture")
@@ -182,6 +182,10 @@ class SearchSpace:
             if each.name in point:
                 merged = deep_merge(merged, each.change(point[each.name]))
         return merged
+
+    def networks(self, base: Mapping[str, Any]) -> list[str]:
+        """Returns the class paths of all networks that points may have."""
+        return [network_class(self.apply(base, point)) for _, point in self.corners()]
 
     def corners(self) -> Iterator[tuple[Parameter, dict[str, Any]]]:
         """Yields points that together have both ends of all ranges, and all choices.

@@ -48,19 +48,27 @@ class Surroundings:
     checkpoints: str
     checkpoint_seconds: float
 
+    def check_code(self) -> None:
+        """Refuses to run a trial with other code.
+
+        Raises:
+            Unfit: If this machine has other code than that which began.
+        """
+        if _source_digest(self.networks) != self.source:
+            raise Unfit(
+                f"{ROOT} on {socket.gethostname()} has other code than that which began this: "
+                "install the same Unroll, and the same architectures of your own, on every "
+                "machine, and give the same command again."
+            )
+
     def data(self, config: Mapping[str, Any]) -> SplitDataModule:
         """Builds the data on this machine.
 
         Raises:
             Unfit: If they, or the code, are not those of the comparison.
         """
+        self.check_code()
         host = socket.gethostname()
-        if _source_digest(self.networks) != self.source:
-            raise Unfit(
-                f"{ROOT} on {host} has other code than that which began this comparison: install "
-                "the same Unroll, and the same architectures of your own, on every machine, and "
-                "give the same command again."
-            )
         try:
             data = build_data(config["data"])
         except (UserError, OSError) as error:

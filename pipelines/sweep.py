@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
+from pipelines.cluster import add_cluster_arguments, as_here, check_cluster
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -48,16 +49,13 @@ def parser() -> ArgumentParser:
          "be stopped first."),
         ("--reduction_factor", float, 3, "Of the trials that come to one look, one in so many goes "
          "on; the next look is at so many times the share."),
-        ("--ray.address", str | None, None, "Address of a Ray cluster; default: a local one."),
-        ("--ray.num_cpus", int | None, None, "Trials at once; default: as many as cores."),
-        ("--output", str | None, None, "Folder for best.yaml, the table, figures and the trials' "
-         "checkpoints, on a disc that all machines see; default: one in mlruns/sweeps."),
+        ("--output", str | None, None, "Folder for best.yaml, the table and figures; default: one "
+         "in mlruns/sweeps."),
         ("--fresh", bool, False, "Start over, even where an equal sweep has run."),
     ):  # fmt: skip
         sweep_parser.add_argument(option, type=kind, default=default, help=text)
     sweep_parser.add_argument("--space", type=str, required=True, help="YAML file of the options.")
-    # Small networks are faster on a core of their own; with gpu each trial asks Ray for one.
-    sweep_parser.set_defaults({"trainer.accelerator": "cpu"})
+    add_cluster_arguments(sweep_parser)
     return sweep_parser
 
 
@@ -67,12 +65,11 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: With the option and what to write instead.
     """
-    cores = config["ray"]["num_cpus"]
+    check_cluster(config)
     for option, wrong, wanted in (
         ("trials", config["trials"] < 1, "1 or more"),
         ("grace_percent", not 0 < config["grace_percent"] <= 100, "a number up to 100"),
         ("reduction_factor", config["reduction_factor"] <= 1, "a number above 1"),
-        ("ray", cores is not None and cores < 1, "ray.num_cpus of 1 or more"),
         ("output", bool(config["output"]) and Path(config["output"]).is_file(), "a folder"),
     ):
         if wrong:
@@ -119,7 +116,8 @@ def sweep(config: Mapping[str, Any]) -> str:
     data = build_data(base["data"])
     for line in data.advice():
         print(f"note: {line}", file=sys.stderr)
-    if build_trainer(base, logger=False).world_size > 1:
+    here = as_here(base, config["ray"]["address"])
+    if build_trainer(here, logger=False).world_size > 1:
         raise UserError(
             "trainer.devices: a sweep gives each trial one device, and runs many at once."
         )
@@ -128,8 +126,8 @@ def sweep(config: Mapping[str, Any]) -> str:
             "early_stopping: asha stops by the share of a training that is done, but this one has "
             "no end: give trainer.max_steps or trainer.max_epochs, or write early_stopping none."
         )
-    check_space(base, space, data)
-    check_fit(base, data)
+    check_space(here, space, data)
+    check_fit(here, data)
 
     from pipelines.sweeping import Sweep
 

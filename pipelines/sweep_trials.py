@@ -4,18 +4,21 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from mlflow.tracking import MlflowClient
 from ray import tune
 
 from data_modules.errors import UserError
+from data_modules.split_data import SplitDataModule
 from pipelines import tracking
 from pipelines.experiment import build_data, resolved
 from pipelines.fitting import Curves
+from pipelines.resuming import CheckpointFolder
 from pipelines.search_space import SearchSpace
+from pipelines.surroundings import Place, Surroundings, Unfit
 from pipelines.train import Labels, architecture_name, start_tracked_run, train_tracked
 
 #: What a trial tells: its error, the lowest so far on validation, and how much of its training is
@@ -51,52 +54,80 @@ class Progress(Callback):
 
 def sweep_trial(
     point: Mapping[str, Any],
-    uri: str,
+    around: Surroundings,
     digest: str,
     base: Mapping[str, Any],
     space: SearchSpace,
-    parent: str,
-    folder: Path,
 ) -> None:
     """Trains one point of a search space; test data is not touched.
 
-    A trial that fails reports an infinite error, so that the search learns to keep away; only a
-    worker that dies is tried again, and goes on from the trial's last checkpoint.
+    A trial that fails reports an infinite error, so that the search learns to keep away; only one
+    whose worker dies is tried again, and goes on from its last checkpoint.
 
     Args:
         point: Values of the space's parameters, and the trial's number.
-        uri: Tracking store.
+        around: What all trials share.
         digest: Of the sweep's split.
         base: Resolved configuration that the point changes.
         space: Of the point.
-        parent: Run of the sweep.
-        folder: Where trials keep their checkpoints.
     """
     # Ray Tune's patience with a stopped trial, before it takes a new worker for the next.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
-    number, values = point[NUMBER], {k: v for k, v in point.items() if k != NUMBER}
     told: dict[str, Any] = {ERROR: math.inf, PERCENT: 100}
     try:
-        config = resolved(space.apply(base, values))
+        around.check_code()
+        config = resolved(space.apply(base, {k: v for k, v in point.items() if k != NUMBER}))
         data = build_data(config["data"])
         if data.spec.digest != digest:
             raise UserError("these options of the data change what is judged, or the data changed.")
-        config["checkpoints"] = str(folder / str(number))
-        store, name = tracking.client(uri), f"sweep-t{number:04d}"
-        labels = Labels(name, architecture_name(config), "trial", parent)
-        run_id = start_tracked_run(store, config, data, labels)
-        told["run_id"] = run_id
-        store.set_tag(run_id, NUMBER_TAG, number)
-        store.set_tag(run_id, POINT_TAG, json.dumps(values))
-        stop = None
-        with tracking.settled(store), tracking.running(store, run_id):
-            try:
-                fitted = train_tracked(store, run_id, config, data, [Progress(run_id)])
-            except SystemExit as early:  # the sweep knows why, and notes it; no failure of the run
-                stop = early
-        if stop:
-            raise stop
-        told[ERROR] = fitted.metrics[f"best_validation_{config['metric']}"]
+        with around.place(str(point[NUMBER])) as place:
+            _train(point, around, config, data, place, told)
     except Exception as error:  # whatever went wrong, the other trials go on
         told["failure"] = f"{type(error).__name__}: {error}"
+        told["unfit"] = isinstance(error, Unfit)
     tune.report(told)
+
+
+def _train(
+    point: Mapping[str, Any],
+    around: Surroundings,
+    config: Mapping[str, Any],
+    data: SplitDataModule,
+    place: Place,
+    told: dict[str, Any],
+) -> None:
+    """Trains in a run of its own, or goes on in that which the trial had; tells what came of it."""
+    store, number = tracking.client(around.uri), point[NUMBER]
+    earlier, kept, options = _earlier(store, around.parent, number), None, dict(config)
+    if place.folder is not None:
+        options["checkpoints"] = str(place.folder)
+        options["checkpoint_seconds"] = around.checkpoint_seconds
+        kept = CheckpointFolder(place.folder, options, data)
+        earlier = kept.run_id or earlier
+    labels = Labels(f"sweep-t{number:04d}", architecture_name(config), "trial", around.parent)
+    run_id = start_tracked_run(store, config, data, labels, earlier)
+    told["run_id"] = run_id
+    if kept is not None:
+        kept.run_id = run_id
+    else:
+        store.set_tag(run_id, "without_checkpoints", place.reason)
+    store.set_tag(run_id, NUMBER_TAG, number)
+    store.set_tag(run_id, POINT_TAG, json.dumps({k: v for k, v in point.items() if k != NUMBER}))
+    stop = None
+    with tracking.settled(store), tracking.running(store, run_id):
+        try:
+            callbacks = [Progress(run_id)]
+            fitted = train_tracked(store, run_id, options, data, callbacks, moves=True)
+        except SystemExit as early:  # the sweep knows why, and notes it; no failure of the run
+            stop = early
+    if stop:
+        raise stop
+    told[ERROR] = fitted.metrics[f"best_validation_{config['metric']}"]
+
+
+def _earlier(store: MlflowClient, parent: str, number: int) -> str | None:
+    """Returns the run of a trial whose worker has died."""
+    experiment = store.get_run(parent).info.experiment_id
+    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`{NUMBER_TAG}` = '{number}'"
+    found = tracking.runs(store, [experiment], query)
+    return next((run.info.run_id for run in found if run.info.status != "FINISHED"), None)

@@ -14,24 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from mlflow.entities import Run
 from optuna.trial import TrialState, create_trial
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from pipelines import tracking
-from pipelines.experiment import config_hash, experiment_name, network_class, resolved
+from pipelines.campaign import Campaign
+from pipelines.experiment import config_hash, resolved
 from pipelines.formatting import number, percent, plural
-from pipelines.plan import own_process, runs_here, source_digest
 from pipelines.pool import Pool
 from pipelines.results import METRICS
 from pipelines.search_space import SearchSpace
+from pipelines.surroundings import Surroundings, Unfit
 from pipelines.sweep_figures import sweep_figures
 from pipelines.sweep_report import Tried, importances, trials_table, write_yaml
 from pipelines.sweep_trials import ERROR, NUMBER, NUMBER_TAG, PERCENT, POINT_TAG, sweep_trial
@@ -47,7 +45,7 @@ _RETRIES = 3
 _STOPPED = "stopped_at_percent"
 
 
-class Sweep:
+class Sweep(Campaign):
     """Searches a space for the options with the lowest error on validation.
 
     Args:
@@ -57,6 +55,8 @@ class Sweep:
         data: The base's data, set up.
     """
 
+    kind = "sweep"
+
     def __init__(
         self,
         config: Mapping[str, Any],
@@ -64,10 +64,9 @@ class Sweep:
         space: SearchSpace,
         data: SplitDataModule,
     ) -> None:
-        self.config, self.base, self.space, self.data = config, base, space, data
+        super().__init__(config, data, space.networks(base))
+        self.base, self.space = base, space
         self.metric = f"best_validation_{base['metric']}"
-        self.store = tracking.client()
-        self.console = Console()
         self.tried: dict[int, Tried] = {}
 
     def identity(self) -> str:
@@ -81,81 +80,21 @@ class Sweep:
                     for key in ("sampler", "early_stopping", "grace_percent", "reduction_factor")
                 },
                 "data": self.data.fingerprint,
-                "source": source_digest([network_class(self.base)]),
+                "source": self.source,
             }
         )
 
-    def run(self) -> str:
-        """Runs what is missing, and reports; returns the id of the sweep's run."""
-        parent = self._parent()
-        self.folder = Path(self.config["output"] or tracking.ROOT / "mlruns" / "sweeps" / parent)
-        pool = Pool(
-            **self.config["ray"],
-            task_cpus=self.base["num_threads"],
-            task_gpus=int(self.base["trainer"]["accelerator"] in ("cuda", "gpu")),
-            database=tracking.database(self.store.tracking_uri),
-        )
-        try:
-            with tracking.running(self.store, parent):
-                try:
-                    self._search(parent, pool)
-                finally:
-                    pool.close()
-                    self._end_abandoned(parent)
-                self._report(parent)
-        except KeyboardInterrupt:
-            raise UserError("interrupted: the same command goes on where it stopped.") from None
-        return parent
-
     # Runs -------------------------------------------------------------------------------------
 
-    def _parent(self) -> str:
-        """Finds the run of an equal sweep, or starts one."""
-        name, identity = experiment_name(self.base, self.data), self.identity()
-        experiment = tracking.experiment_id(self.store, name)
-        equal = tracking.runs(self.store, [experiment], f"tags.sweep_hash = '{identity}'")
-        if equal and not self.config["fresh"]:
-            parent = equal[0].info.run_id
-            process = equal[0].data.tags.get("process")
-            if equal[0].info.status == "RUNNING" and process and runs_here(process):
-                raise UserError(
-                    f"{process} is running this sweep already: wait for it, or stop it."
-                )
-            self._end_abandoned(parent)
-            self.store.update_run(parent, status="RUNNING")
-            self.store.set_tag(parent, "process", own_process())
-            self.tried = self._past(parent)
-            self._say(f"Going on with sweep {parent}: {len(self.tried)} trials are done.")
-            return parent
-        tags = {
-            "kind": "sweep",
-            "sweep_hash": identity,
-            "data_digest": self.data.spec.digest,
-            "metric": self.base["metric"],
-            "process": own_process(),
-        }
-        parent = tracking.start_run(self.store, name, f"sweep-{self.data.name}", tags)
-        tracking.log_config(self.store, parent, self.config)
-        tracking.log_data(
-            self.store, parent, self.data.name, self.data.spec.digest, self.data.source
-        )
-        self.store.log_artifact(parent, str(self.space.path))
-        return parent
-
-    def _children(self, parent: str) -> list[Run]:
-        experiment = self.store.get_run(parent).info.experiment_id
-        return tracking.runs(self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-
-    def _end_abandoned(self, parent: str) -> None:
-        """Marks runs whose process was killed, so that no run seems to go on for ever."""
-        for run in self._children(parent):
-            if run.info.status == "RUNNING":
-                self.store.set_terminated(run.info.run_id, "KILLED")
+    def take_up(self, parent: str) -> int:
+        """Notes the trials that have ended."""
+        self.tried = self._past(parent)
+        return len(self.tried)
 
     def _past(self, parent: str) -> dict[int, Tried]:
         """Returns the trials of an earlier call that have ended, by number."""
         found = {}
-        for run in reversed(self._children(parent)):
+        for run in reversed(self.children(parent)):
             tags = run.data.tags
             if run.info.status not in ("FINISHED", "FAILED") or POINT_TAG not in tags:
                 continue
@@ -174,7 +113,7 @@ class Sweep:
         """Returns the points of trials that were begun and have not ended, by number."""
         return {
             int(run.data.tags[NUMBER_TAG]): json.loads(run.data.tags[POINT_TAG])
-            for run in self._children(parent)
+            for run in self.children(parent)
             if POINT_TAG in run.data.tags and int(run.data.tags[NUMBER_TAG]) not in self.tried
         }
 
@@ -210,7 +149,7 @@ class Sweep:
                 study.add_trial(create_trial(state=TrialState.FAIL))
         return storage, sampler
 
-    def _search(self, parent: str, pool: Pool) -> None:
+    def search(self, around: Surroundings, pool: Pool) -> None:
         """Runs the trials that are missing."""
         missing = self.config["trials"] - len(self.tried)
         if missing <= 0:
@@ -223,28 +162,27 @@ class Sweep:
             RAY_AIR_NEW_OUTPUT="0",
         )
         pool.start()
-        storage, sampler = self._study(parent)
+        storage, sampler = self._study(around.parent)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         trainable = tune.with_parameters(
             sweep_trial,
-            uri=self.store.tracking_uri,
+            around=around,
             digest=self.data.spec.digest,
             base=self.base,
             space=self.space,
-            parent=parent,
-            folder=self.folder.absolute() / "checkpoints",
         )
-        with tempfile.TemporaryDirectory(prefix="unroll-") as temporary, self._progress() as bars:
+        with tempfile.TemporaryDirectory(prefix="unroll-") as temporary, self.progress() as bars:
             bar = bars.add_task(
                 "trials", total=self.config["trials"], completed=len(self.tried), note=""
             )
 
             def settle(tried: Tried, measures: Mapping[str, float]) -> None:
                 self._settle(tried, measures)
+                shutil.rmtree(Path(around.checkpoints) / str(tried.number), ignore_errors=True)
                 note = "" if tried.failure else self._note(tried)
                 bars.update(bar, advance=1, note=note)
                 if note and not self.console.is_terminal:
-                    self._say(note)  # a log has no live display
+                    self.say(note)  # a log has no live display
 
             with warnings.catch_warnings():
                 # A trial that goes on tells some validations twice.
@@ -267,7 +205,7 @@ class Sweep:
                     run_config=tune.RunConfig(
                         storage_path=temporary,
                         failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                        callbacks=[_Watch(settle, self._say)],
+                        callbacks=[_Watch(settle, self.say)],
                         verbose=0,
                     ),
                 ).fit()
@@ -288,23 +226,12 @@ class Sweep:
     def _settle(self, tried: Tried, measures: Mapping[str, float]) -> None:
         """Notes a trial that has ended; what was stopped early has not done so itself."""
         self.tried[tried.number] = tried
-        shutil.rmtree(self.folder / "checkpoints" / str(tried.number), ignore_errors=True)
         if tried.failure:
-            self._say(f"FAILED trial {tried.number}: {tried.failure}")
+            self.say(f"FAILED trial {tried.number}: {tried.failure}")
         elif not tried.whole:
             tracking.log_metrics(self.store, tried.run_id, measures)
             self.store.set_tag(tried.run_id, _STOPPED, f"{tried.percent:.1f}")
             tracking.finish_run(self.store, tried.run_id)
-
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("{task.description:>8}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-        )
 
     def _note(self, tried: Tried) -> str:
         """Says what came of a trial."""
@@ -315,7 +242,7 @@ class Sweep:
 
     # What came out ----------------------------------------------------------------------------
 
-    def _report(self, parent: str) -> None:
+    def report(self, parent: str, found: None) -> None:
         """Tells, draws and logs what was found.
 
         Raises:
@@ -332,23 +259,28 @@ class Sweep:
         config = resolved(self.space.apply(self.base, best.point))
         shares = importances(self.space, tried)
         table = trials_table(self.space, tried, metric)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        home = tracking.home(self.store.tracking_uri)
+        folder = Path(self.config["output"] or home / "sweeps" / parent)
+        folder.mkdir(parents=True, exist_ok=True)
         head = f"Trial {best.number} of sweep {parent}: {number(best.error)} on validation."
-        write_yaml(self.folder / "best.yaml", config, head)
-        table.to_csv(self.folder / "trials.csv", index=False)
+        write_yaml(folder / "best.yaml", config, head)
+        table.to_csv(folder / "trials.csv", index=False)
         for name, figure in sweep_figures(self.space, tried, shares, METRICS[metric]).items():
-            figure.savefig(self.folder / f"{name}.png", dpi=120)
+            figure.savefig(folder / f"{name}.png", dpi=120)
+        shutil.copyfile(self.space.path, folder / "space.yaml")
         with tracking.artifact_folder(self.store, parent) as artifacts:
-            for file in self.folder.glob("*.*"):
+            for file in folder.glob("*.*"):
                 shutil.copyfile(file, artifacts / file.name)
         self.store.set_tag(parent, "winner_run", best.run_id)
         tracking.log_metrics(self.store, parent, {self.metric: best.error})
-        self._tell(tried, best, shares)
+        self._tell(tried, best, shares, folder)
 
-    def _tell(self, tried: list[Tried], best: Tried, shares: Mapping[str, float]) -> None:
+    def _tell(
+        self, tried: list[Tried], best: Tried, shares: Mapping[str, float], folder: Path
+    ) -> None:
         """Prints the outcome, and what to do next."""
         counts = Counter(each.outcome for each in tried)
-        self._say(
+        self.say(
             f"{plural(len(tried), 'trial')}: "
             + ", ".join(f"{amount} {outcome}" for outcome, amount in counts.items())
             + f". Best: {self._note(best)}, with"
@@ -356,22 +288,16 @@ class Sweep:
         for name, value in best.point.items():
             share = f"  ({percent(shares[name])} of what matters)" if name in shares else ""
             shown = f"{value:.4g}" if isinstance(value, float) else value
-            self._say(f"  {name}: {shown}{share}")
+            self.say(f"  {name}: {shown}{share}")
         missing = self.config["trials"] - len(tried)
         if missing > 0:
-            self._say(
-                f"{plural(missing, 'trial')} did not end: the same command goes on with them."
-            )
-        self._say(
+            self.say(f"{plural(missing, 'trial')} did not end: the same command goes on with them.")
+        self.say(
             "That is the best of many on validation, so it flatters. Next: python -m "
-            f"pipelines.train --config {self.folder / 'best.yaml'} trains it once more and tests "
+            f"pipelines.train --config {folder / 'best.yaml'} trains it once more and tests "
             "it; as a candidate of a comparison its network gets several seeds and an interval. "
-            f"'make ui' shows every trial; figures are in {self.folder}."
+            f"'make ui' shows every trial; figures are in {folder}."
         )
-
-    def _say(self, text: str) -> None:
-        """Prints a line whose commands can be copied: as it is, not wrapped."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _draw(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
@@ -391,7 +317,7 @@ class _Watch(tune.Callback):
     def __init__(
         self, settle: Callable[[Tried, Mapping[str, float]], None], say: Callable[[str], None]
     ) -> None:
-        self._settle, self._say = settle, say
+        self._settle, self.say = settle, say
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns nothing: Ray Tune keeps copies to go on from, but sweeps go on from MLflow."""
@@ -402,8 +328,10 @@ class _Watch(tune.Callback):
     ) -> None:
         """Settles a trial that has ended, of itself or early."""
         told = trial.last_result
+        if told.get("unfit"):
+            raise Unfit(told["failure"])
         if "run_id" not in told:
-            self._say(f"FAILED trial {trial.config[NUMBER]}: {told['failure']}")
+            self.say(f"FAILED trial {trial.config[NUMBER]}: {told['failure']}")
             return
         measures = {key: value for key, value in told.items() if key.startswith("best_")}
         tried = Tried(
@@ -420,7 +348,7 @@ class _Watch(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Says that a trial's worker died again and again."""
-        self._say(
+        self.say(
             f"FAILED trial {trial.config[NUMBER]}: its worker died {_RETRIES + 1} times; the "
             "machine may lack memory."
         )

@@ -20,6 +20,7 @@ from pipelines.drawing import STYLE
 from pipelines.experiment import build_data, config_hash, of_one_run, plain, resolved
 from pipelines.results import METRICS
 from pipelines.search_space import SearchSpace
+from pipelines.surroundings import Surroundings
 from pipelines.sweep_figures import sweep_figures
 from pipelines.sweep_report import Tried, importances, trials_table, write_yaml
 from pipelines.sweep_trials import NUMBER_TAG, POINT_TAG
@@ -76,7 +77,8 @@ def build(make, space, store):
         (["--trials=0"], "trials is 0: write 1 or more"),
         (["--grace_percent=0"], "grace_percent is 0.0"),
         (["--reduction_factor=1"], "reduction_factor is 1.0"),
-        (["--ray.num_cpus=0"], "ray.num_cpus of 1 or more"),
+        (["--ray.num_cpus=0"], "ray.num_cpus is 0: write 1 or more"),
+        (["--ray.gpus_per_trial=1.5"], "ray.gpus_per_trial is 1.5: write a part of one"),
         (["--output={folder}/space.yaml"], "write a folder"),
         (["--trainer.devices=2"], "a sweep gives each trial one device"),
         (["--trainer.max_epochs=-1"], "this one has no end"),
@@ -126,12 +128,10 @@ def try_point(build, monkeypatch):
         monkeypatch.delenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", raising=False)
         parent = one._parent()
         given = {
-            "uri": one.store.tracking_uri,
+            "around": one.surroundings(parent),
             "digest": one.data.spec.digest,
             "base": one.base,
             "space": one.space,
-            "parent": parent,
-            "folder": Path(one.config["output"]) / "checkpoints",
         } | changes
         sweep_trials.sweep_trial(point | {"number": 7}, **given)
         return reports, one, parent
@@ -141,7 +141,7 @@ def try_point(build, monkeypatch):
 
 def test_a_trial_is_a_run_below_the_sweep(try_point):
     reports, one, parent = try_point(POINT)
-    (run,) = one._children(parent)
+    (run,) = one.children(parent)
     assert run.info.status == "FINISHED" and run.info.run_name == "sweep-t0007"
     assert run.data.tags["kind"] == "trial"
     assert json.loads(run.data.tags[POINT_TAG]) == POINT and run.data.tags[NUMBER_TAG] == "7"
@@ -172,17 +172,21 @@ def test_a_trial_that_is_stopped_is_no_failure(try_point, monkeypatch):
 def test_a_trial_that_fails_reports_an_infinite_error(try_point):
     reports, one, parent = try_point(POINT | {"optimizer.learning_rate": 1e30})
     assert reports[-1]["error"] == math.inf and "FloatingPointError" in reports[-1]["failure"]
-    (run,) = one._children(parent)
+    (run,) = one.children(parent)
     assert run.info.status == "FAILED"
 
 
 def test_data_that_changed_are_refused(try_point):
-    reports, one, parent = try_point(POINT, digest="another")
-    assert (
-        reports == [{"error": math.inf, "percent": 100, "failure": reports[0]["failure"]}]
-        and "the data changed" in reports[0]["failure"]
-    )
-    assert one._children(parent) == []
+    (told,), one, parent = try_point(POINT, digest="another")
+    assert told["error"] == math.inf and "the data changed" in told["failure"]
+    assert not told["unfit"] and one.children(parent) == []
+
+
+def test_a_machine_with_other_code_ends_the_sweep(try_point):
+    around = Surroundings("sqlite://", "", "", (), "another", "", 1.0)
+    reports, *_ = try_point(POINT, around=around)
+    (told,) = reports
+    assert told["unfit"] and "has other code than that which began this" in told["failure"]
 
 
 # Going on -----------------------------------------------------------------------------------------
@@ -413,5 +417,6 @@ def test_a_sweep_that_is_killed_goes_on(tiny_arguments, space, store, tmp_path):
     assert len(table) == wanted and table["validation_mse"].iloc[0] == whole["validation_mse"].min()
     best = yaml.safe_load((output / "best.yaml").read_text())
     assert best["optimizer"]["learning_rate"] == table["optimizer.learning_rate"].iloc[0]
-    assert not list((output / "checkpoints").iterdir())
+    checkpoints = Path(tracking.database(store.tracking_uri)).parent / "checkpoints"
+    assert not list(checkpoints.iterdir())
     assert "Going on with sweep" in log.read_text()
