@@ -131,11 +131,13 @@ def fetch_model(uri: str, folder: Path) -> Path:
             there = f"{top}/{place}".rstrip("/")
             listed = mlflow.artifacts.list_artifacts(there, tracking_uri=store.tracking_uri)
             if CONFIG in {Path(file.path).name for file in listed}:
-                for name in (CONFIG, WEIGHTS):
+                copied = [
                     mlflow.artifacts.download_artifacts(
                         f"{there}/{name}", dst_path=str(folder), tracking_uri=store.tracking_uri
                     )
-                return folder
+                    for name in (CONFIG, WEIGHTS)
+                ]
+                return Path(copied[0]).parent
     except (MlflowException, OSError) as error:
         said = without_secrets(str(error).rstrip("."), store.tracking_uri)
         raise UserError(f"{uri} cannot be read: {said}. {_registered(store)}") from error
