@@ -31,7 +31,7 @@ MAX_WORKERS = 4
 _WORKER_PATIENCE = 120
 #: Seconds that requests have to end when the server is told to.
 _LAST_PATIENCE = 120
-#: What goes to the log: what we say, with the time; MLflow's advice to its own users does not.
+#: What goes to the log: what we say, with the time; what MLflow advises its own users does not.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -41,6 +41,7 @@ LOGGING = {
         "pipelines": {"handlers": ["stderr"], "level": "INFO"},
         "uvicorn": {"handlers": ["stderr"], "level": "WARNING"},
         "mlflow": {"level": "ERROR"},
+        "urllib3": {"level": "ERROR"},
     },
 }
 
