@@ -203,8 +203,11 @@ def run(settings: Settings, listener: socket.socket) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the pipeline from the command line."""
     config = parser().parse_args(arguments)
-    with user_errors(), tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
-        listener = bind(config.host, config.port)
+    with (
+        user_errors(),
+        bind(config.host, config.port) as listener,
+        tempfile.TemporaryDirectory(prefix="unroll-") as temporary,
+    ):
         from pipelines.scoring import ScoredModel
 
         name, folder = find(config.model, Path(temporary))
