@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -59,7 +60,7 @@ class Server:
 
     def ask(self, body, kind="application/json", path="/invocations"):
         """Returns status, body and headers of a reply, over a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         with contextlib.closing(connection):
             method = "GET" if body is None else "POST"
             connection.request(method, path, body, {"Content-Type": kind})
@@ -157,7 +158,7 @@ class Load:
             thread.start()
 
     def _ask(self, server):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
         with contextlib.closing(connection):
             while not self._stop.is_set():
                 try:
@@ -220,20 +221,24 @@ def test_a_new_champion_under_load(small, crowned, start, store, tmp_path):
     assert "Traceback" not in log
 
 
+def runs(pid):
+    """Tells whether a process runs; one that has ended may wait for somebody to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced(small, crowned, start, store, monkeypatch):
+def test_a_worker_that_dies_is_replaced(small, crowned, start):
     crowned(small.gru(small.sines()), "sines")
     server = start("models:/sines@champion", "--workers=2", "--reload_seconds=0.5")
     crowned(small.gru(small.sines(), seed=1), "sines")
 
     def workers():
-        found = subprocess.run(
-            ["ps", "--ppid", str(server.process.pid), "-o", "pid=,args="],
-            capture_output=True,
-            text=True,
-        )
-        lines = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
-        return {int(pid) for pid, arguments in lines if "spawn_main" in arguments}
+        listed = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in listed.split()}
+        return {pid for pid, command in commands.items() if "spawn_main" in command}
 
     before = workers()
     assert len(before) == 2
@@ -250,7 +255,7 @@ def test_a_worker_that_dies_is_replaced(small, crowned, start, store, monkeypatc
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
     deadline = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{pid}") for pid in left):
+    while any(map(runs, left)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -261,23 +266,21 @@ def test_a_worker_that_dies_is_replaced(small, crowned, start, store, monkeypatc
 def test_what_is_under_way_is_answered_to_the_end(pen, crowned, start, workers):
     crowned(pen.predictor(pen.lines()), "pen")
     server = start("models:/pen@champion", f"--workers={workers}")
-    body = json.dumps({"inputs": {"seed": [0]}, "params": {"points": 20_000}}).encode()
+    body = json.dumps({"inputs": {"seed": [0]}, "params": {"points": 6_000}}).encode()
     replies = []
-    began = time.monotonic()
     asking = [
         threading.Thread(target=lambda: replies.append(server.ask(body)[0])) for _ in range(2)
     ]
     for thread in asking:
         thread.start()
-    time.sleep(0.7)
+    time.sleep(0.5)
     server.process.terminate()
-    time.sleep(0.7)
+    time.sleep(0.5)
     assert not replies, "the request must take longer than this test takes to stop the server"
     for thread in asking:
         thread.join()
     assert replies == [200, 200]
     assert server.process.wait(30) in (0, 143, -signal.SIGTERM)
-    assert time.monotonic() - began < 60
     with pytest.raises(OSError):
         server.ask(None, path="/ping")
     assert "Traceback" not in server.log.read_text()
