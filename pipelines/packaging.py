@@ -138,7 +138,7 @@ def fetch_model(uri: str, folder: Path) -> Path:
                     for name in (CONFIG, WEIGHTS)
                 ]
                 return Path(copied[0]).parent
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, ImportError) as error:
         said = without_secrets(str(error).rstrip("."), store.tracking_uri)
         raise UserError(f"{uri} cannot be read: {said}. {_registered(store)}") from error
     raise no_saved_model(uri)

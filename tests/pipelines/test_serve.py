@@ -298,14 +298,15 @@ class Payload:
 
 def evil_version(store, folder, marker):
     """Puts a version into the registry that MLflow's own loading would run."""
+    module = f"evil_{marker.parent.name}"  # another in every test: imports are kept
     (folder / "code").mkdir()
-    (folder / "code" / "evil.py").write_text(
+    (folder / "code" / f"{module}.py").write_text(
         f"import pathlib; pathlib.Path({str(marker)!r}).touch()\n"
         "def _load_pyfunc(path): return None\n"
     )
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Payload(marker)))
     (folder / "MLmodel").write_text(
-        "flavors:\n  python_function:\n    loader_module: evil\n    code: code\n"
+        f"flavors:\n  python_function:\n    loader_module: {module}\n    code: code\n"
         "    python_model: python_model.pkl\n"
     )
     return str(store.create_model_version("sines", folder.as_uri()).version)
