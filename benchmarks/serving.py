@@ -154,7 +154,7 @@ def server(command: Sequence[str], log: Path) -> Iterator[str]:
         process.wait(60)
 
 
-def measured(address: str, script: Path, connections: int, seconds: float) -> dict[str, float]:
+def measured(address: str, script: Path, connections: int, seconds: int) -> dict[str, float]:
     """Asks a server with wrk.
 
     Returns:
@@ -163,7 +163,7 @@ def measured(address: str, script: Path, connections: int, seconds: float) -> di
     Raises:
         RuntimeError: If a request was not answered well.
     """
-    command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:g}s"]
+    command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds}s"]
     done = subprocess.run(
         [*command, "--timeout=300s", f"--script={script}", address],
         capture_output=True,
@@ -191,7 +191,7 @@ def measure(task: str, options: argparse.Namespace, folder: Path) -> list[dict[s
         server(mlflow, folder / "mlflow.log") as their_address,
     ):
         for address in (our_address, their_address):  # what is slow the first time
-            measured(address, script, 4, 2 * options.seconds / 5)
+            measured(address, script, 4, 2)
         for number in range(options.rounds):
             for connections in options.concurrency:
                 row: dict[str, Any] = {"task": task, "round": number, "connections": connections}
@@ -264,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCY))
     parser.add_argument("--workers", type=int, default=1, help="processes of each server")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=10, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batching", action="store_true", help="measure calls of the model alone")
     parser.add_argument("--output", type=Path, help="CSV file that receives the table")
