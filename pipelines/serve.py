@@ -160,7 +160,10 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UserError: If the address cannot be had.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only of a socket that says it is TCP does asyncio turn off Nagle's algorithm, by which a reply
+    # waits 40 ms for the client to acknowledge its first part.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -126,6 +126,14 @@ def test_it_listens_to_this_machine_alone_unless_told_otherwise(
     assert seen == ["127.0.0.1", "0.0.0.0"]
 
 
+def test_replies_do_not_wait_for_the_client():
+    """Connections are without Nagle's algorithm where asyncio knows that they are TCP."""
+    with serve.bind("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains integer column")
 def test_it_answers_as_mlflow_does(served_task, crowned, start, tmp_path):
