@@ -6,6 +6,9 @@ TASK ?= series
 CONFIG ?= pipelines/configs/$(TASK)/compare.yaml
 MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlruns/mlflow.db
 export MLFLOW_TRACKING_URI
+# Nothing that MLflow loads may be a pickle, which runs code; whoever needs it says so.
+MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION
 PORT ?= 5000
 SERVE_PORT ?= 5001
 
@@ -37,9 +40,9 @@ reference: .venv/.installed | mlruns ## The reference table: as compare, longer 
 ui: .venv/.installed | mlruns ## Browse runs, figures, reports and models at http://127.0.0.1:5000 (PORT=...)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri "$(MLFLOW_TRACKING_URI)" --host 127.0.0.1 --port $(PORT)
 
-serve: .venv/.installed | mlruns ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001)
+serve: .venv/.installed | mlruns ## Serve a registered model: make serve MODEL=sum_of_sines (SERVE_PORT=5001, ARGS='--workers 4')
 	@test -n "$(MODEL)" || { echo "error: say which model: make serve MODEL=sum_of_sines"; exit 2; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false $(BIN)/mlflow models serve -m models:/$(MODEL)@champion --env-manager local --host 127.0.0.1 --port $(SERVE_PORT)
+	$(BIN)/python -m pipelines.serve --model "$(if $(findstring :/,$(MODEL)),$(MODEL),models:/$(MODEL)@champion)" --port $(SERVE_PORT) $(ARGS)
 
 server: .venv/.installed ## A tracking server with PostgreSQL and accounts, for this machine (docs/operations.md)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server]'

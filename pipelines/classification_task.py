@@ -1,7 +1,6 @@
 """Classification of texts, as the pipelines see it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,12 +212,13 @@ class ClassificationTask(Task):
         from mlflow.models import infer_signature
 
         from pipelines.classifying import classify_texts
+        from pipelines.serving_text import ServedClassifier
 
         example = pd.DataFrame(
             {"text": ["not bad at all :)", "I waited two hours and they were closed"]}
         )
         return Serving(
-            code=Path(__file__).with_name("serving_text.py"),
+            served=ServedClassifier,
             example=example,
             requirements=(
                 "filelock",

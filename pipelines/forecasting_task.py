@@ -214,9 +214,10 @@ class ForecastingTask(Task):
     def serving(self, model: Forecaster | Baseline) -> Serving:
         """Returns how MLflow serves a forecaster: histories in, forecasts out."""
         from pipelines.forecasting import example_requests
+        from pipelines.serving import ServedForecaster
 
         example = [request.model_dump(exclude_none=True) for request in example_requests(model)]
-        return Serving(Path(__file__).with_name("serving.py"), example)
+        return Serving(ServedForecaster, example)
 
     def predict(self, model: Forecaster | Baseline, config: Namespace) -> list[str]:
         """Forecasts from a history in a CSV file."""

@@ -187,12 +187,17 @@ class HandwritingTask(Task):
         """Returns how MLflow serves a model; see :mod:`pipelines.serving_handwriting`."""
         from mlflow.models import infer_signature
 
-        from pipelines.serving_handwriting import PARAMETERS, answer, example_input
+        from pipelines.serving_handwriting import (
+            PARAMETERS,
+            ServedHandwriting,
+            answer,
+            example_input,
+        )
 
         example = example_input(model)
         params = PARAMETERS[isinstance(model, HandwritingSynthesizer)]
         return Serving(
-            code=Path(__file__).with_name("serving_handwriting.py"),
+            served=ServedHandwriting,
             example=example,
             requirements=("Hershey-Fonts", "defusedxml", "matplotlib", "scikit-learn", "scipy"),
             signature=infer_signature(example, answer(model, example, params), params),

@@ -4,6 +4,7 @@ A logged model brings along the Python files of Unroll that it was made with.
 """
 
 import importlib.metadata
+import inspect
 import logging
 import shutil
 import sys
@@ -23,7 +24,8 @@ from mlflow.tracking import MlflowClient
 from data_modules.errors import UserError
 from lightning_modules.saving import CONFIG, WEIGHTS, load_model
 from pipelines import tracking
-from pipelines.saved import MODEL_ARTIFACT, find_saved_model
+from pipelines.journal import address, without_secrets
+from pipelines.saved import MODEL_ARTIFACT, PLACES, no_saved_model
 from pipelines.task import find_task
 
 #: What the code of every served model imports; the versions installed are pinned.
@@ -60,7 +62,7 @@ def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) 
         ValueError: If the folder holds no saved model.
     """
     model = load_model(folder)
-    served = find_task(model.task).serving(model)
+    serving = find_task(model.task).serving(model)
     logged = store.create_logged_model(
         # Model.log alone would take the default experiment, whatever the run's.
         store.get_run(run_id).info.experiment_id,
@@ -78,13 +80,13 @@ def log_served_model(store: MlflowClient, run_id: str, folder: Path, name: str) 
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=logged.model_id,
-            python_model=str(served.code),
+            python_model=inspect.getfile(serving.served),
             artifacts={MODEL_ARTIFACT: str(files)},
             code_paths=_copy_packages(code),
-            input_example=served.example,
-            **({"signature": served.signature} if served.signature is not None else {}),
+            input_example=serving.example,
+            **({"signature": serving.signature} if serving.signature is not None else {}),
             pip_requirements=[
-                f"{each}=={_release(each)}" for each in (*REQUIREMENTS, *served.requirements)
+                f"{each}=={_release(each)}" for each in (*REQUIREMENTS, *serving.requirements)
             ],
         )
     return str(logged.model_id)
@@ -102,7 +104,7 @@ def logged_served_model(store: MlflowClient, run_id: str) -> str | None:
 
 
 def fetch_model(uri: str, folder: Path) -> Path:
-    """Copies the weights and JSON of a model in MLflow here.
+    """Copies the weights and JSON of a model in MLflow here, and nothing that lies beside them.
 
     Args:
         uri: ``models:/<name>@<alias>``, ``models:/<name>/<version>`` or ``runs:/<run id>``.
@@ -117,17 +119,24 @@ def fetch_model(uri: str, folder: Path) -> Path:
     store = tracking.client()
     run_id = uri.removeprefix("runs:/").strip("/")
     whole_run = uri.startswith("runs:/") and "/" not in run_id
-    address = f"runs:/{run_id}/{MODEL_ARTIFACT}" if whole_run else uri
+    top = f"runs:/{run_id}/{MODEL_ARTIFACT}" if whole_run else uri
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        copied = mlflow.artifacts.download_artifacts(
-            artifact_uri=address, dst_path=str(folder), tracking_uri=store.tracking_uri
-        )
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"{uri} cannot be read: {str(error).rstrip('.')}. {_registered(store)}"
-        ) from error
-    return find_saved_model(Path(copied), uri)
+        for place in PLACES:
+            there = f"{top}/{place}".rstrip("/")
+            listed = mlflow.artifacts.list_artifacts(there, tracking_uri=store.tracking_uri)
+            if CONFIG in {Path(file.path).name for file in listed}:
+                copied = [
+                    mlflow.artifacts.download_artifacts(
+                        f"{there}/{name}", dst_path=str(folder), tracking_uri=store.tracking_uri
+                    )
+                    for name in (CONFIG, WEIGHTS)
+                ]
+                return Path(copied[0]).parent
+    except (MlflowException, OSError, ImportError) as error:
+        said = without_secrets(str(error).rstrip("."), store.tracking_uri)
+        raise UserError(f"{uri} cannot be read: {said}. {_registered(store)}") from error
+    raise no_saved_model(uri)
 
 
 def _registered(store: MlflowClient) -> str:
@@ -136,7 +145,7 @@ def _registered(store: MlflowClient) -> str:
     names = [f"{model.name} ({', '.join(model.aliases)})" for model in found]
     if not names:
         return (
-            f"{store.tracking_uri} has no registered model yet: register one with "
+            f"{address(store.tracking_uri)} has no registered model yet: register one with "
             "python -m pipelines.register --comparison latest"
         )
     return f"Registered are: {'; '.join(names)}"

@@ -7,6 +7,8 @@ from lightning_modules.saving import CONFIG, WEIGHTS
 
 #: Name of the folder with weights and JSON, among the artifacts of a run and of a logged model.
 MODEL_ARTIFACT = "model"
+#: Where they lie in what a user names: there itself, in a run's folder, or in a logged model.
+PLACES = ("", MODEL_ARTIFACT, f"artifacts/{MODEL_ARTIFACT}")
 #: Name of the table among the artifacts of a comparison.
 LEADERBOARD = "leaderboard.csv"
 VERDICT = "verdict.txt"
@@ -22,10 +24,15 @@ def find_saved_model(folder: Path, called: str) -> Path:
     Raises:
         UserError: If they are not there.
     """
-    for place in (folder, folder / MODEL_ARTIFACT, folder / "artifacts" / MODEL_ARTIFACT):
-        if (place / CONFIG).is_file():
-            return place
-    raise UserError(
+    for place in PLACES:
+        if (folder / place / CONFIG).is_file():
+            return folder / place
+    raise no_saved_model(called)
+
+
+def no_saved_model(called: str) -> UserError:
+    """Returns the error that says what to name instead."""
+    return UserError(
         f"{called} holds no model of Unroll's: give models:/<name>@champion, runs:/<run id>, or a "
         f"folder with {WEIGHTS} and {CONFIG}"
     )

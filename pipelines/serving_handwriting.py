@@ -5,6 +5,7 @@ One that is given none scribbles: a column ``seed`` in, the same columns out. We
 safetensors and the rest is JSON, so nothing is unpickled.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ PARAMETERS: dict[bool, dict[str, Any]] = {
     True: {"legibility": 0.5, "seed": 0, "width": 40},
     False: {"points": 400},
 }
+#: Characters, and points of scribbles, that one call may ask for: so many take a minute or two.
+MOST_CHARACTERS, MOST_POINTS = 2_000, 20_000
 
 
 def example_input(model: Any) -> pd.DataFrame:
@@ -62,6 +65,7 @@ def answer(model: Any, requests: pd.DataFrame, params: Mapping[str, Any]) -> pd.
             f"there is no column {column!r}: this model "
             + ("writes texts" if writes else "is given no text and can only scribble")
         )
+    _check_size(writes, list(requests[column]), options)
     pages = [_page(model, value, options) for value in requests[column]]
     return pd.DataFrame(
         {
@@ -69,6 +73,28 @@ def answer(model: Any, requests: pd.DataFrame, params: Mapping[str, Any]) -> pd.
             "strokes": [to_json_lines(page) for page in pages],
         }
     )
+
+
+def _check_size(writes: bool, values: list[Any], options: Mapping[str, Any]) -> None:
+    """Refuses what would keep a server busy for hours, or is no number.
+
+    Raises:
+        ValueError: Says what is too much.
+    """
+    if writes:
+        if not math.isfinite(options["legibility"]):
+            raise ValueError(f"legibility is {options['legibility']}: write a number, such as 0.5")
+        characters = sum(len(str(value)) for value in values)
+        if characters > MOST_CHARACTERS:
+            raise ValueError(
+                f"the texts have {characters:,} characters: give at most {MOST_CHARACTERS:,} at a "
+                "time"
+            )
+    elif len(values) * int(options["points"]) > MOST_POINTS:
+        raise ValueError(
+            f"{len(values)} scribbles of {options['points']} points are too much: give at most "
+            f"{MOST_POINTS:,} points at a time"
+        )
 
 
 def _page(model: Any, value: Any, options: Mapping[str, Any]) -> Page:

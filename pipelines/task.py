@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from lightning.pytorch.callbacks import Callback
     from matplotlib.figure import Figure
+    from mlflow.pyfunc import PythonModel
 
 #: Items in the batch whose use is timed, and how often it is.
 TIMED_ITEMS, TIMED_REPEATS = 256, 5
@@ -80,13 +81,13 @@ class Serving:
     """How MLflow serves a saved model of a task.
 
     Attributes:
-        code: The Python file that MLflow runs.
+        served: The class that answers; MLflow runs the file in which it stands.
         example: An input, as MLflow takes it.
         requirements: Distributions beyond those that every model needs.
         signature: Of MLflow; None where it follows from the types of the code.
     """
 
-    code: Path
+    served: "type[PythonModel]"
     example: Any
     requirements: tuple[str, ...] = ()
     signature: Any = None

@@ -186,3 +186,37 @@ def test_what_a_tracking_store_takes(monkeypatch, tmp_path, capsys):
     assert "5 runs began and ended" in said and "missing: 0, there twice: 0" in said
     (run,) = re.findall(r"a run takes ([\d,]+) bytes", said)
     assert 1_000 < int(run.replace(",", "")) < 200_000
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.serving")
+
+
+def test_serving_is_measured_with_wrk(serving, tmp_path, monkeypatch, capsys):
+    tool = tmp_path / "wrk"
+    tool.write_text('#!/bin/sh\necho "Running"; echo "MEASURED 500 2000000 1500 9000 $FAILED"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("FAILED", "0")
+    found = serving.measured("http://127.0.0.1:1", tmp_path / "x.lua", 8, 2)
+    assert found == {"rps": 250.0, "p50_ms": 1.5, "p99_ms": 9.0}
+    monkeypatch.setenv("FAILED", "3")
+    with pytest.raises(RuntimeError, match="3 of 500 requests failed"):
+        serving.measured("http://127.0.0.1:1", tmp_path / "x.lua", 8, 2)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(SystemExit):
+        serving.main([])
+    assert "apt-get install wrk" in capsys.readouterr().err
+
+
+def test_ratios_are_taken_within_a_round(serving):
+    rows = [
+        {"task": "series", "round": number, "connections": 8}
+        | {f"{name}_{key}": value for name, value in values.items() for key in keys}
+        for number, values in enumerate(({"unroll": 2, "mlflow": 1}, {"unroll": 6, "mlflow": 2}))
+        for keys in [("rps", "p50_ms", "p99_ms")]
+    ]
+    (row,) = serving.table(rows).to_dict("records")
+    assert row["ratio_rps"] == 2.5 and row["unroll_rps"] == 4 and row["mlflow_rps"] == 1.5

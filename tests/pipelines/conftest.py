@@ -1,6 +1,10 @@
+import asyncio
+import json
 import shutil
 from pathlib import Path
 
+import httpx
+import pandas as pd
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -13,7 +17,8 @@ from lightning_modules.handwriting_predictor import HandwritingPredictor
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
 from lightning_modules.saving import save_model
 from lightning_modules.sequence_classifier import SequenceClassifier
-from pipelines import tracking
+from pipelines import packaging, tracking
+from pipelines.champions import crown
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -128,3 +133,94 @@ def pen():
     from types import SimpleNamespace
 
     return SimpleNamespace(lines=lines, predictor=predictor, synthesizer=synthesizer)
+
+
+@pytest.fixture
+def crowned(store, tmp_path):
+    """Returns a function: logs a model, registers it and makes it the champion; its version."""
+
+    def register(model, name: str) -> str:
+        run_id = tracking.start_run(store, "served", name, {"kind": "trial"})
+        with tracking.running(store, run_id):
+            save_model(model, dict(model.hparams), tmp_path / f"saved-{run_id}")
+        folder = tmp_path / f"saved-{run_id}"
+        model_id = packaging.log_served_model(store, run_id, folder, name)
+        if not store.search_registered_models(f"name = '{name}'"):
+            store.create_registered_model(name)
+        source = f"models:/{model_id}"
+        version = str(store.create_model_version(name, source, run_id, model_id=model_id).version)
+        crown(store, name, version)
+        return version
+
+    return register
+
+
+#: What MLflow's clients send to the models of the three tasks: a body, and its content type.
+HISTORIES = [{"history": {"y": [i / 7 for i in range(n)]}} for n in (12, 5, 30)]
+TEXTS = ["not bad at all :)", "", '😀 so, so\n"good"', "これは"]
+PAYLOADS = {
+    "forecasts": [
+        ({"inputs": HISTORIES}, None),
+        ({"inputs": []}, None),
+        ({"inputs": HISTORIES[:1], "params": {"unknown": 1}}, None),
+    ],
+    "texts": [
+        ({"inputs": TEXTS}, None),
+        ({"inputs": {"text": TEXTS}}, None),
+        ({"instances": TEXTS}, None),
+        ({"instances": [{"text": each} for each in TEXTS]}, None),
+        ({"dataframe_records": [{"text": each, "more": 1} for each in TEXTS]}, None),
+        ({"dataframe_split": {"columns": ["text"], "data": [[each] for each in TEXTS]}}, None),
+        ("text\nfine\nso bad\n", "text/csv"),
+        ("text\nfine\n", "text/csv; charset=utf-8"),
+        (pd.DataFrame({"text": TEXTS}).to_parquet(), "application/vnd.apache.parquet"),
+    ],
+    "pen": [
+        ({"inputs": ["ab"]}, None),
+        ({"instances": [{"text": "ab"}]}, None),
+        ({"dataframe_records": [{"text": "ab"}], "params": {"seed": 3, "width": 1}}, None),
+        ({"dataframe_split": {"columns": ["text"], "data": [["ab"]]}}, None),
+        ("text\nab\n", "text/csv"),
+    ],
+    "scribbles": [
+        ({"inputs": [0, 1]}, None),
+        ({"inputs": {"seed": [0, 1]}}, None),
+        ({"instances": [{"seed": 2}]}, None),
+        ({"dataframe_records": [{"seed": 2}], "params": {"points": 20}}, None),
+        ({"dataframe_split": {"columns": ["seed"], "data": [[5]]}}, None),
+        ("seed\n7\n", "text/csv"),
+    ],
+}
+
+
+@pytest.fixture(params=list(PAYLOADS))
+def served_task(request, small, text, pen):
+    """A small model of each task, and payloads for it, as bytes with their content types."""
+    model = {
+        "forecasts": lambda: small.gru(small.sines()),
+        "texts": lambda: text.lstm(text.tweets()),
+        "pen": lambda: pen.synthesizer(pen.lines()),
+        "scribbles": lambda: pen.predictor(pen.lines()),
+    }[request.param]()
+    payloads = [
+        (json.dumps(body).encode(), "application/json")
+        if kind is None
+        else (body if isinstance(body, bytes) else body.encode(), kind)
+        for body, kind in PAYLOADS[request.param]
+    ]
+    return model, payloads
+
+
+@pytest.fixture
+def ask():
+    """Returns a function: a request to an ASGI application, and its reply."""
+
+    def request(app, method: str, path: str, **options) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(send())
+
+    return request

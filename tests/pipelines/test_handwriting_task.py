@@ -277,3 +277,16 @@ def test_predict_tells_what_writes(data, pen, tmp_path, capsys):
 def test_time_is_told_per_point(data, any_model):
     assert 0 < TASK.inference_us_per_step(any_model, data) < 1e5
     assert isinstance(data, Handwriting)
+
+
+def test_what_would_take_hours_is_refused(pen, data):
+    writes, scribbles = pen.synthesizer(data), pen.predictor(data)
+    texts = pd.DataFrame({"text": ["a" * 1500, "b" * 501]})
+    with pytest.raises(ValueError, match="2,001 characters: give at most 2,000"):
+        answer(writes, texts, {})
+    for wrong in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"legibility is {wrong}: write a number"):
+            answer(writes, pd.DataFrame({"text": ["a"]}), {"legibility": wrong})
+    seeds = pd.DataFrame({"seed": range(3)})
+    with pytest.raises(ValueError, match="3 scribbles of 10000 points are too much"):
+        answer(scribbles, seeds, {"points": 10_000})

@@ -2,12 +2,14 @@
 
 Archives, XML and numpy files are tested with their readers (``tests/data_modules``), the names in
 a saved model with its loader (``tests/lightning_modules/test_saving.py``), and passwords with the
-journal and the server.
+journal and the server. Served models are in ``test_serve.py``.
 """
 
 import json
+import os
 import pickle
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,3 +124,20 @@ def test_a_model_version(store, small, tmp_path, marker, kind, capsys, monkeypat
         predict.main(arguments)
     assert ended.value.code == 2
     assert "no model of Unroll's" in capsys.readouterr().err
+
+
+def test_mlflow_is_started_without_pickles():
+    """By ``make ui`` and the like, by the script of the server, and by our own pipelines."""
+    root = Path(__file__).parents[2]
+    name = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+    shown = subprocess.run(
+        ["make", "--silent", "--eval", "shown: ; @env", "shown"],
+        cwd=root,
+        env={key: value for key, value in os.environ.items() if key != name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"{name}=false" in shown.stdout.splitlines()
+    assert f"{name}=false" in (root / "deploy" / "server.sh").read_text()
+    assert os.environ[name] == "false"

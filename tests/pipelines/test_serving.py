@@ -219,7 +219,7 @@ def test_requirements_cover_what_the_served_code_imports(kind, small, text):
     model = small.gru(small.sines()) if kind == "series" else text.lstm(text.tweets())
     serving = find_task(model.task).serving(model)
     code = (
-        f"import sys, pipelines.{serving.code.stem}\n"
+        f"import sys, {serving.served.__module__}\n"
         "print([m.__file__ for n, m in sys.modules.items()"
         f" if n.split('.')[0] in {packaging.PACKAGES}])"
     )
