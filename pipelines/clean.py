@@ -26,12 +26,12 @@ _FAILED = ("FAILED", "KILLED")
 
 @dataclass(frozen=True)
 class Leftover:
-    """Artifacts of a run that may go.
+    """Artifacts of a run, or checkpoints of its trials, that may go.
 
     Attributes:
         run: The run.
         why: ``deleted``, ``failed`` or ``killed``.
-        folder: Where its artifacts are.
+        folder: Where they are.
         size: Bytes of them.
     """
 
@@ -46,8 +46,9 @@ def parser() -> ArgumentParser:
     clean_parser = ArgumentParser(
         prog="python -m pipelines.clean",
         allow_abbrev=False,
-        description="Removes the artifacts of deleted, failed and killed runs; says first which. "
-        "Metrics, params and tags stay, and so do artifacts of runs whose model is registered.",
+        description="Removes the artifacts of deleted, failed and killed runs, and checkpoints of "
+        "their trials; says first which. Metrics, params and tags stay, and so does what belongs "
+        "to a registered model.",
     )
     clean_parser.add_argument("--yes", action="store_true", help="Remove them.")
     return clean_parser
@@ -72,19 +73,20 @@ def leftovers(store: "MlflowClient") -> list[Leftover]:
         raise UserError(
             "MLFLOW_TRACKING_URI: a server's artifacts are removed where it runs, by 'mlflow gc'."
         )
+    checkpoints = tracking.home(store.tracking_uri) / "checkpoints"
     kept = {version.run_id for version in store.search_model_versions("")}
     experiments = [each.experiment_id for each in store.search_experiments(ViewType.ALL)]
     found = []
     for run in tracking.runs(store, experiments, "", ViewType.ALL):
         info = run.info
         deleted = info.lifecycle_stage == "deleted"
-        folder = _local(info.artifact_uri)
         if info.run_id in kept or not (deleted or info.status in _FAILED):
             continue
-        if folder is None or root not in folder.resolve().parents:
-            continue
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        if folder.exists():
+        artifacts, kept_trials = _local(info.artifact_uri), checkpoints / info.run_id
+        for folder, above in ((artifacts, root), (kept_trials, checkpoints)):
+            if folder is None or above not in folder.resolve().parents or not folder.exists():
+                continue
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             why = "deleted" if deleted else info.status.lower()
             found.append(Leftover(run, why, folder, size))
     return sorted(found, key=lambda each: each.size, reverse=True)
@@ -111,12 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if config.yes:
                 shutil.rmtree(each.folder)
     total = sum(each.size for each in found) / 1e6
+    runs = len({each.run.info.run_id for each in found})
     if not found:
         print("nothing to remove")
     elif config.yes:
-        print(f"removed {total:.1f} MB of {len(found)} runs")
+        print(f"removed {total:.1f} MB of {runs} runs")
     else:
-        print(f"{total:.1f} MB of {len(found)} runs; --yes removes them")
+        print(f"{total:.1f} MB of {runs} runs; --yes removes them")
 
 
 if __name__ == "__main__":

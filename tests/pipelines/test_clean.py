@@ -46,6 +46,19 @@ def test_it_says_first_and_removes_when_told(runs, capsys):
     assert capsys.readouterr().out == "nothing to remove\n"
 
 
+def test_checkpoints_of_trials_go_with_their_campaign(runs, store, capsys):
+    places = {}
+    for name, folder in runs.items():
+        run_id = folder.parent.name
+        places[name] = tracking.home(store.tracking_uri) / "checkpoints" / run_id
+        (places[name] / "trial").mkdir(parents=True)
+        (places[name] / "trial" / "last.ckpt").write_bytes(b"x" * 9000)
+    clean.main(["--yes"])
+    assert capsys.readouterr().out.splitlines()[-1] == "removed 0.0 MB of 3 runs"
+    left = {name for name, place in places.items() if place.exists()}
+    assert left == {"finished", "running", "registered"}
+
+
 def test_an_address_that_someone_wrote_is_left_alone(runs, store, tmp_path, capsys):
     mine = tmp_path / "mine"
     mine.mkdir()
