@@ -102,7 +102,9 @@ class Reloader:
             self.check()
 
     def check(self) -> None:
-        """Asks once, and takes up what is new; never fails."""
+        """Asks once, where the address may lead to another model, and takes it up; never fails."""
+        if not follows_alias(self._uri):
+            return
         try:
             address = present_address(self._uri)
         except Exception as error:  # whatever it is: what is served goes on being served

@@ -7,6 +7,7 @@ are read, and nothing else: class, signature and example are those of the Unroll
 
 import json
 import os
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ os.environ.setdefault("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
 
 #: Characters of a reason: MLflow's may repeat all that was sent.
 LONGEST_REASON = 1000
+#: Histories or texts of one request: more of them keep the others waiting for many seconds.
+MOST_ROWS = 2000
 
 
 class Refusal(Exception):
@@ -105,6 +108,9 @@ class ScoredModel:
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """Answers data that has been parsed; MLflow calls it."""
+        if isinstance(data, Sized) and len(data) > MOST_ROWS:
+            said = f"these are {len(data):,} at once: send {MOST_ROWS:,} at most in one request"
+            raise _Unanswered(MlflowException.invalid_parameter_value(said))
         try:
             # Nothing is trained here: torch need not keep what training would need.
             with torch.inference_mode():

@@ -27,6 +27,8 @@ MODEL_HEADER = "X-Unroll-Model"
 #: Seconds for which what is still sent of too large a body is thrown away: who is cut off while
 #: sending does not read the reply.
 _PATIENCE = 3.0
+#: Seconds that a client may take to send a body: who waits meanwhile is counted among the waiting.
+_BODY_PATIENCE = 60.0
 #: MLflow's names of errors that no model makes.
 _CODES = {404: "ENDPOINT_NOT_FOUND", 503: "TEMPORARILY_UNAVAILABLE"}
 
@@ -41,15 +43,13 @@ class _Error(Response):
         super().__init__(content, status, headers, JSON)
 
 
-class _TooLarge(_Error):
-    """Says that a body is too large while it is still being sent, and hangs up."""
+class _Early(_Error):
+    """Says what is wrong while the body is still being sent, and hangs up."""
 
-    def __init__(self, limit: int) -> None:
-        message = (
-            f"the body is larger than {limit:,} bytes: send less at a time, or start the server "
-            "with a larger --max_request_bytes"
-        )
-        super().__init__(413, "BAD_REQUEST", message, {"Connection": "close"})
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, code, message, {**(headers or {}), "Connection": "close"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Replies at once, and ends the reply when the client has had time to see it."""
@@ -72,7 +72,8 @@ class ScoringServer:
     Args:
         reloader: Has the model.
         max_request_bytes: Largest body.
-        max_waiting: Requests that may wait for the model; those beyond are sent away.
+        max_waiting: Requests that may wait for the model, or be on their way here; those beyond
+            are sent away before their bodies are read, so that these cannot fill the memory.
     """
 
     def __init__(self, reloader: Reloader, max_request_bytes: int, max_waiting: int) -> None:
@@ -114,20 +115,27 @@ class ScoringServer:
         return _Error(error.status_code, code, said, error.headers)
 
     async def _invocations(self, request: Request) -> Response:
-        try:
-            body = await self._body(request)
-        except ClientDisconnect:
-            return Response(status_code=400)  # to nobody
-        if body is None:
-            return _TooLarge(self._max_request_bytes)
         if self._waiting > self._max_waiting:
             said = f"{self._max_waiting} requests are waiting already: try again in a second"
-            return _Error(503, _CODES[503], said, {"Retry-After": "1"})
+            return _Early(503, _CODES[503], said, {"Retry-After": "1"})
         self._waiting += 1
         try:
+            async with asyncio.timeout(_BODY_PATIENCE):
+                body = await self._body(request)
+            if body is None:
+                said = (
+                    f"the body is larger than {self._max_request_bytes:,} bytes: send less at a "
+                    "time, or start the server with a larger --max_request_bytes"
+                )
+                return _Early(413, "BAD_REQUEST", said)
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._answer, body, request.headers.get("content-type")
             )
+        except ClientDisconnect:
+            return Response(status_code=400)  # to nobody
+        except TimeoutError:
+            said = f"the body did not come within {_BODY_PATIENCE:.0f} seconds: send it again"
+            return _Early(408, "BAD_REQUEST", said)
         finally:
             self._waiting -= 1
 

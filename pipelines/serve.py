@@ -211,6 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bind(config.host, config.port) as listener,
         tempfile.TemporaryDirectory(prefix="unroll-") as temporary,
     ):
+        from pipelines.formatting import plural
         from pipelines.scoring import ScoredModel
 
         name, folder = find(config.model, Path(temporary))
@@ -228,9 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(
-            f"{name} at http://{shown}:{port}/invocations ({settings.workers} workers)", flush=True
-        )
+        workers = plural(settings.workers, "worker")
+        print(f"{name} at http://{shown}:{port}/invocations ({workers})", flush=True)
         run(settings, listener)
 
 

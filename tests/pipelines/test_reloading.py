@@ -68,6 +68,12 @@ def test_what_is_no_alias_is_not_looked_at(first):
     assert "reloading" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_folder_is_not_loaded_again(first, tmp_path):
+    reloader = Reloader(str(tmp_path), first, 60)
+    reloader.check()  # as a worker does that replaces another
+    assert reloader.model is first
+
+
 def said(caplog):
     """Returns what was logged by us."""
     return [each.message for each in caplog.records if each.name == "pipelines.reloading"]

@@ -53,6 +53,14 @@ def refused(model, body, kind="application/json"):
 HISTORY = {"history": {"y": [0.5] * 12}}
 
 
+def test_so_many_at_once_are_refused(forecaster, monkeypatch):
+    monkeypatch.setattr("pipelines.scoring.MOST_ROWS", 3)
+    body = json.dumps({"inputs": [HISTORY] * 3}).encode()
+    assert len(json.loads(forecaster.score(body, "application/json"))["predictions"]) == 3
+    refusal = refused(forecaster, {"inputs": [HISTORY] * 4})
+    assert refusal.status == 400 and "these are 4 at once: send 3 at most" in refusal.message
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

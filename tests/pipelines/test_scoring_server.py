@@ -129,6 +129,52 @@ def test_a_crowd_is_sent_away_and_ping_is_answered_meanwhile():
     assert answered[0].headers["x-unroll-model"] == "models:/slow%20one/1"
 
 
+def test_bodies_on_their_way_count_among_the_waiting(monkeypatch):
+    monkeypatch.setattr(scoring_server, "_PATIENCE", 0.1)
+    model = Slow()
+    model.go.set()
+    app = serving(model, waiting=1)
+
+    async def crowd():
+        transport = httpx.ASGITransport(app)
+        come = asyncio.Event()
+
+        async def slow_body():
+            yield b"a"
+            await come.wait()
+
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            held = [
+                asyncio.create_task(client.post("/invocations", content=slow_body())) for _ in "12"
+            ]
+            await asyncio.sleep(0.2)
+            late = await client.post("/invocations", content=b"")
+            come.set()
+            return late, await asyncio.gather(*held)
+
+    late, held = asyncio.run(crowd())
+    assert late.status_code == 503 and model.asked == 2
+    assert [each.status_code for each in held] == [200, 200]
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(scoring_server, "_PATIENCE", 0.1)
+    monkeypatch.setattr(scoring_server, "_BODY_PATIENCE", 0.1)
+    app = serving(Slow())
+
+    async def never():
+        yield b"a"
+        await asyncio.sleep(3600)
+
+    async def ask():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.wait_for(client.post("/invocations", content=never()), 20)
+
+    reply = asyncio.run(ask())
+    assert reply.status_code == 408 and "send it again" in problem(reply)["message"]
+
+
 def test_a_mistake_of_ours_is_in_the_log_and_not_in_the_reply(app, ask, monkeypatch, caplog):
     monkeypatch.setattr("pipelines.serving.forecast_requests", lambda *_: 1 / 0)
     body = json.dumps({"inputs": [{"history": {"y": [0.5] * 12}}]})
