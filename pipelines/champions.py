@@ -43,6 +43,10 @@ def roll_back(store: "MlflowClient", name: str) -> tuple[str, str]:
     status = f"{CHAMPION}: version {history[-1]} was rolled back."
     card = store.get_model_version(name, earlier[-1]).description
     store.update_model_version(name, earlier[-1], description=with_status(card, status))
+    old = store.get_model_version(name, history[-1]).description
+    store.update_model_version(
+        name, history[-1], description=with_status(old, f"was {CHAMPION}, and was rolled back.")
+    )
     return history[-1], earlier[-1]
 
 

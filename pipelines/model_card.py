@@ -1,5 +1,6 @@
 """The model card of a registered version (Mitchell et al. 2019): Markdown, which MLflow shows."""
 
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def model_card(store: "MlflowClient", parent: "Run", winner: "Run", model: str) 
     parts = {
         "Data": _data(winner),
         "Figures": _figures(store, parent, model),
-        "Protocol": _protocol(parent),
+        "Protocol": _protocol(store, parent),
         "Limits": [*find_task(metric.task).limits, _SAME_DATA],
         "Made by": _origin(parent, winner),
     }
@@ -46,7 +47,7 @@ def model_card(store: "MlflowClient", parent: "Run", winner: "Run", model: str) 
 
 def _data(winner: "Run") -> list[str]:
     inputs = winner.inputs.dataset_inputs if winner.inputs else []
-    described = [f"{each.dataset.name}, {each.dataset.source}" for each in inputs]
+    described = [f"{each.dataset.name}, {_place(each.dataset.source)}" for each in inputs]
     options = {
         key.removeprefix("data."): value
         for key, value in winner.data.params.items()
@@ -57,41 +58,55 @@ def _data(winner: "Run") -> list[str]:
     return [*described, f"{digest}: {named}." if named else f"{digest}."]
 
 
+def _place(source: str) -> str:
+    """Returns where a data set comes from, which MLflow keeps as JSON."""
+    try:
+        return str(json.loads(source)["uri"])
+    except (ValueError, KeyError, TypeError):
+        return source
+
+
+def _board(store: "MlflowClient", run_id: str) -> pd.DataFrame | None:
+    """Returns a comparison's leaderboard, if it has one."""
+    if LEADERBOARD not in {file.path for file in store.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
+        return pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
+
+
 def _figures(store: "MlflowClient", parent: "Run", model: str) -> list[str]:
     """Returns the leaderboard's row in words, and the comparison's verdict."""
     run_id, metric = parent.info.run_id, parent.data.tags["metric"]
-    there = {file.path for file in store.list_artifacts(run_id)}
-    shown, lines = METRICS[metric], []
-    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-        if LEADERBOARD in there:
-            board = pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
-            row = board[board["model"] == model].iloc[0]
-            low, high = shown.shown_interval(row[f"test_{metric}_low"], row[f"test_{metric}_high"])
-            test, validation = (
-                number(shown.shown(row[f"{part}_{metric}"])) for part in ("test", "validation")
-            )
-            lines.append(
-                f"{shown.shown_label} on test {test} ({number(low)} to {number(high)}), on "
-                f"validation {validation}; {plural(int(row['seeds']), 'seed')}, "
-                f"{plural(int(row['parameters']), 'parameter')}."
-            )
-        if VERDICT in there:
+    shown, lines, board = METRICS[metric], [], _board(store, parent.info.run_id)
+    if board is not None:
+        row = board[board["model"] == model].iloc[0]
+        low, high = shown.shown_interval(row[f"test_{metric}_low"], row[f"test_{metric}_high"])
+        test, validation = (
+            number(shown.shown(row[f"{part}_{metric}"])) for part in ("test", "validation")
+        )
+        lines.append(
+            f"{shown.shown_label} on test {test} ({number(low)} to {number(high)}), on "
+            f"validation {validation}; {plural(int(row['seeds']), 'seed')}, "
+            f"{plural(int(row['parameters']), 'parameter')}."
+        )
+    if VERDICT in {file.path for file in store.list_artifacts(run_id)}:
+        with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
             verdict = download(store, run_id, VERDICT, Path(folder)).read_text(encoding="utf-8")
-            lines += verdict.splitlines()
+        lines += verdict.splitlines()
     return lines
 
 
-def _protocol(parent: "Run") -> list[str]:
-    params = parent.data.params
-    rates = params.get("learning_rates", "")
-    candidates = {
-        key.split(".")[1] for key in params if key.startswith("candidates.") and key.count(".")
-    }
+def _protocol(store: "MlflowClient", parent: "Run") -> list[str]:
+    params, board = parent.data.params, _board(store, parent.info.run_id)
+    if board is None:
+        among = ""
+    else:
+        among = f" among {enumeration(sorted(board.loc[board['kind'] != 'limit', 'model']))}"
     return [
-        f"Chosen on validation among {enumeration(sorted(candidates))}, each with seeds "
-        f"{params.get('seeds', '')} and learning rates {rates}.",
-        "Test was evaluated once, at the end. This version is the seed that was best on "
-        "validation; the figures are means over all seeds.",
+        f"Chosen on validation{among}; networks with seeds {params.get('seeds', '')} and learning "
+        f"rates {params.get('learning_rates', '')}.",
+        "Test was evaluated once, at the end. Of a network this version is the seed that was best "
+        "on validation; figures are means over all seeds.",
     ]
 
 
@@ -100,6 +115,5 @@ def _origin(parent: "Run", winner: "Run") -> list[str]:
     return [
         f"Comparison `{parent.info.run_id}`, run `{winner.info.run_id}`, Unroll at commit "
         f"`{commit}`.",
-        "`python -m pipelines.train --config config.yaml` with that run's `config.yaml` makes it "
-        "again.",
+        "`config.yaml` of these two runs has all options.",
     ]

@@ -318,6 +318,7 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     board = pd.DataFrame(
         {
             "model": ["naive", "gru"],
+            "kind": ["baseline", "network"],
             "test_mse": [0.35, 0.15],
             "test_mse_low": [0.3, 0.1],
             "test_mse_high": [0.4, 0.2],
@@ -328,11 +329,11 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     )
     (tmp_path / "verdict.txt").write_text("gru wins.\nnaive is cheaper.\n")
     store.log_artifact(parent, str(tmp_path / "verdict.txt"))
-    compared = {"candidates": {"gru": "gru.yaml", "lstm": {"config": "lstm.yaml"}}, "seeds": [0, 4]}
-    tracking.log_config(store, parent, compared)
+    compared = {"candidates": {"gru": "gru.yaml", "left.out": "lstm.yaml"}, "seeds": [0, 4]}
+    tracking.log_config(store, parent, compared | {"only": ["gru"], "learning_rates": [0.1]})
     store.log_inputs(
         store.get_run(parent).data.tags["winner_run"],
-        [DatasetInput(Dataset("sines", "ab12", "local", "an equation"), [])],
+        [DatasetInput(Dataset("sines", "ab12", "local", '{"uri": "an equation"}'), [])],
     )
     board.to_csv(tmp_path / "leaderboard.csv", index=False)
     store.log_artifact(parent, str(tmp_path / "leaderboard.csv"))
@@ -349,7 +350,7 @@ def test_a_version_tells_its_interval(store, small, log_comparison, tmp_path):
     assert "MSE on test 0.150 (0.100 to 0.200), on validation 0.170; 3 seeds" in card
     assert "1,234 parameters" in card
     assert "- gru wins.\n- naive is cheaper.\n" in card
-    assert "among gru and lstm, each with seeds [0, 4]" in card
+    assert "among gru and naive; networks with seeds [0, 4] and learning rates [0.1]" in card
     for limit in ForecastingTask.limits:
         assert limit in card
     assert f"run `{run.info.run_id}`" in card and tags["git_commit"] in card
@@ -361,3 +362,5 @@ def test_another_status_leaves_the_card(store, three_champions):
     roll_back(store, "sines")
     status, _, after = store.get_model_version("sines", "2").description.partition("\n\n")
     assert status == "champion: version 4 was rolled back." and after == before
+    former = store.get_model_version("sines", "4").description
+    assert former.startswith("was champion, and was rolled back.\n\n# gru")
