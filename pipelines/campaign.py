@@ -1,11 +1,13 @@
 """Many trials under one run: what comparisons and sweeps have in common."""
 
 import shutil
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from mlflow.entities import Run
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -60,7 +62,26 @@ class Campaign(ABC):
         """Notes what an earlier call has done; returns how many trials that are."""
 
     def run(self) -> str:
-        """Runs what is missing and reports; returns the id of the run."""
+        """Runs what is missing and reports; returns the id of the run.
+
+        Raises:
+            UserError: If another process does so already, or something that is needed is wrong.
+        """
+        locks = tracking.home(self.store.tracking_uri) / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{self.kind}-{self.identity()}", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"another process is running this {self.kind} already: wait for it, or stop it."
+            ) from None
+        try:
+            return self._run()
+        finally:
+            lock.release()
+
+    def _run(self) -> str:
         parent = self._parent()
         ray = self.config["ray"]
         pool = Pool(
@@ -122,8 +143,8 @@ class Campaign(ABC):
                 self._refuse_if_running(equal[0])
                 self._end_abandoned(parent)
                 self.say(
-                    f"Going on with {self.kind} {parent}: {self.take_up(parent)} of its trials are "
-                    "done (--fresh true starts over)."
+                    f"Going on with {self.kind} {parent}; trials that are done: "
+                    f"{self.take_up(parent)} (--fresh true starts over)."
                 )
                 self.store.update_run(parent, status="RUNNING")
                 self.store.set_tag(parent, "process", own_process())
@@ -137,6 +158,7 @@ class Campaign(ABC):
         }
         verb = {"comparison": "compare"}.get(self.kind, self.kind)
         parent = tracking.start_run(self.store, name, f"{verb}-{self.data.name}", tags)
+        self.say(f"Beginning {self.kind} {parent}.")
         tracking.log_config(self.store, parent, self.config)
         tracking.log_data(
             self.store, parent, self.data.name, self.data.spec.digest, self.data.source
@@ -144,11 +166,19 @@ class Campaign(ABC):
         return parent
 
     def _refuse_if_running(self, parent: Run) -> None:
-        """Refuses to take over what another process on this host is running."""
-        process = parent.data.tags.get("process")
-        if parent.info.status == "RUNNING" and process and runs_here(process):
+        """Refuses to take over what another process is running, as far as can be known."""
+        process = parent.data.tags.get("process", "")
+        host = process.rpartition(":")[0]
+        if parent.info.status != "RUNNING" or not process:
+            return
+        if runs_here(process):
             raise UserError(
                 f"{process} is running this {self.kind} already: wait for it, or stop it."
+            )
+        if host != socket.gethostname() and not self.config["take_over"]:
+            raise UserError(
+                f"{process} began this {self.kind} and has not ended it. If it has died, give "
+                "--take_over true: its trials go on from here."
             )
 
     def children(self, parent: str) -> list[Run]:

@@ -45,6 +45,12 @@ def add_cluster_arguments(parser: ArgumentParser) -> None:
             10.0,
             "Seconds of a trial from one checkpoint to the next, more where writing takes long.",
         ),
+        (
+            "--take_over",
+            bool,
+            False,
+            "Go on with what another machine began and, having died, did not end.",
+        ),
     ):
         parser.add_argument(option, type=kind, default=default, help=text)
     # Small networks are faster on a core of their own; with gpu each trial asks Ray for one.

@@ -1,6 +1,5 @@
 """What a comparison ends with: the report, the winner, and what to do with it."""
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 from data_modules.errors import UserError
 from pipelines import tracking
 from pipelines.leaderboard import leaderboard
-from pipelines.outcome import noise_floor, read_result, write_report
+from pipelines.outcome import deliver, noise_floor, read_result, write_report
 from pipelines.plan import Trial
 from pipelines.register import register_winner
 from pipelines.results import Protocol, Result
@@ -86,7 +85,7 @@ def report(comparison: "Comparison", parent: str, selected: Mapping[str, list[Tr
         write_report(folder, results, table, lines, protocol, examples)
         comparison.store.log_artifacts(parent, str(folder))
         if comparison.config["output"]:
-            shutil.copytree(folder, comparison.config["output"], dirs_exist_ok=True)
+            deliver(folder, Path(comparison.config["output"]))
     comparison.store.set_tag(parent, "winner", winner)
     comparison.store.set_tag(parent, "winner_run", winner_run)
     columns = [f"{part}_{comparison.metric}" for part in ("test", "validation")]

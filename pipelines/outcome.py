@@ -1,6 +1,7 @@
 """What came out of a comparison: its runs read back, its pictures and its report written."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,6 +143,16 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
     """Writes tables as CSV files that are named after their titles."""
     for title, table in tables.items():
         table.to_csv(folder / f"{title.lower().replace(' ', '_')}.csv", index=False)
+
+
+def deliver(made: Path, output: Path) -> None:
+    """Copies what was made into a user's folder, which stays open to those to whom it was."""
+    output.mkdir(parents=True, exist_ok=True)
+    for each in made.iterdir():
+        if each.is_dir():
+            shutil.copytree(each, output / each.name, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(each, output / each.name)
 
 
 def write_report(

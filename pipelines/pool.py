@@ -12,11 +12,29 @@ from typing import Any
 from data_modules.errors import UserError
 
 #: How often a task is given to another worker after its own has died.
-_RETRIES = 3
+RETRIES = 3
 #: Seconds without a result after which it is seen whether any machine could run what waits.
 _LOOK = 10.0
 #: Beginning of what Ray says where a worker does not have our code.
 _NO_CODE = "failed to import on the worker"
+
+
+def _check_answers(address: str) -> None:
+    """Refuses the address of a cluster where nothing listens: Ray would try for many minutes.
+
+    Raises:
+        UserError: If nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto", and what else Ray may know
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"ray.address: nothing answers at {address} ({error}): start a cluster with 'ray start "
+            "--head', or give another address."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,8 @@ class Pool:
         if self.address and _has_token():
             # A cluster takes up the token that it finds; who joins it by address must say so.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if self.address:
+            _check_answers(self.address)
         import ray
 
         try:
@@ -183,9 +203,9 @@ class Pool:
             except ray.exceptions.RayError as error:
                 result = error
             reason = _death(result)
-            if reason and task.deaths < _RETRIES:
+            if reason and task.deaths < RETRIES:
                 deaths = task.deaths + 1
-                self._say(f"{task.key}: {reason}; given to another one ({deaths} of {_RETRIES})")
+                self._say(f"{task.key}: {reason}; given to another one ({deaths} of {RETRIES})")
                 self._send(replace(task, deaths=deaths))
                 continue
             yield task.key, result

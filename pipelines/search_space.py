@@ -43,6 +43,7 @@ _FIXED = {
     "name": "trials are named by the sweep",
     "checkpoints": "trials have folders of their own",
 }
+_TRAINER = ("accumulate_grad_batches", "max_epochs", "max_steps", "precision")
 _RANGES = {
     "uniform": (FloatDistribution, False),
     "log_uniform": (FloatDistribution, True),
@@ -110,6 +111,7 @@ class SearchSpace:
 
     Attributes:
         parameters: In the order of the file.
+        text: Of the file.
 
     Raises:
         UserError: If the file is absent or no space; names the option and what to write.
@@ -118,6 +120,7 @@ class SearchSpace:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.parameters: list[Parameter] = []
+        self.text = path.read_text(encoding="utf-8") if path.is_file() else ""
         for name, given in read_yaml(path).items():
             self.parameters.append(self._parameter(str(name), given))
         if not self.parameters:
@@ -127,6 +130,12 @@ class SearchSpace:
         where = f"{self.path}: {name}"
         if name in _FIXED:
             raise UserError(f"{where} cannot be searched: {_FIXED[name]}.")
+        section, _, option = name.partition(".")
+        if section == "trainer" and option not in _TRAINER:
+            raise UserError(
+                f"{where} cannot be searched: it changes how trials are judged, or where they run; "
+                f"of the trainer's options {', '.join(_TRAINER)} can."
+            )
         kinds = [each for each in _KINDS if isinstance(given, Mapping) and each in given]
         if len(kinds) != 1 or set(given) - {kinds[0], "when", "step"}:
             raise UserError(
@@ -193,15 +202,21 @@ class SearchSpace:
         Each comes with the parameter that is at one of its ends there; those before it have the
         first values with which it exists.
         """
+        named = {each.name: each for each in self.parameters}
         for parameter in self.parameters:
+            wanted: dict[str, Any] = {}
+            above = [parameter]
+            while above:  # what it depends on, and what that depends on
+                needs = above.pop().when
+                wanted |= {name: labels[0] for name, labels in needs.items()}
+                above += [named[name] for name in needs]
             for end in parameter.ends:
                 point: dict[str, Any] = {}
                 for each in self.parameters:
-                    wanted = parameter.when.get(each.name)
                     if each is parameter:
                         point[each.name] = end
                     elif each.applies(point):
-                        point[each.name] = wanted[0] if wanted else each.ends[0]
+                        point[each.name] = wanted.get(each.name, each.ends[0])
                 if parameter.applies(point):
                     yield parameter, point
 
@@ -235,5 +250,6 @@ def _range(kind: str, given: Mapping[str, Any], where: str) -> BaseDistribution:
         return FloatDistribution(float(low), float(high), log=log, step=step)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: {kind} is {given[kind]!r}, step {step}: write [lowest, highest] ({error})."
+            f"{where}: {kind} is {given[kind]!r}{f', step {step}' if step else ''}: write [lowest, "
+            f"highest] ({str(error).rstrip('.')})."
         ) from error

@@ -99,7 +99,7 @@ class Surroundings:
         try:
             lock.acquire()
         except Timeout:
-            yield Place(None, f"another process still holds {root / name}")
+            yield Place(None, f"another process still holds {root / name}", taken=True)
             return
         except (OSError, NotImplementedError) as error:
             yield Place(None, f"{host} cannot use {root}: {error}")
@@ -117,10 +117,12 @@ class Place:
     Attributes:
         folder: None where there is none to be had.
         reason: Why.
+        taken: Whether another process may still be training the trial, and logging in its run.
     """
 
     folder: Path | None
     reason: str = ""
+    taken: bool = False
 
     def clear(self) -> None:
         """Removes what is there: nobody will go on with it."""

@@ -121,13 +121,14 @@ def sweep(config: Mapping[str, Any]) -> str:
         raise UserError(
             "trainer.devices: a sweep gives each trial one device, and runs many at once."
         )
-    if config["early_stopping"] == "asha" and math.isinf(_steps(base)):
+    endless = [base, *(space.apply(base, point) for _, point in space.corners())]
+    if any(math.isinf(_steps(each)) for each in endless):
         raise UserError(
-            "early_stopping: asha stops by the share of a training that is done, but this one has "
-            "no end: give trainer.max_steps or trainer.max_epochs, or write early_stopping none."
+            "trainer: a trial tells which share of its training is done, but here is one without "
+            "an end: give trainer.max_steps or trainer.max_epochs, in the space too."
         )
-    check_space(here, space, data)
     check_fit(here, data)
+    check_space(here, space, data)
 
     from pipelines.sweeping import Sweep
 

@@ -10,6 +10,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from pipelines.drawing import COLOURS, STYLE, readable_log, tick, titled, wrapped
@@ -48,20 +49,21 @@ def sweep_figures(
 
 def _axis(axes: Axes, errors: Sequence[float], shown: Metric) -> None:
     """Scales an axis of errors; one bad trial must not flatten all others."""
-    axes.set_yscale(shown.scale)
     low, high = min(errors), float(np.quantile(errors, 0.9))
-    if shown.signed:
+    linear = shown.signed or low <= 0
+    axes.set_yscale("linear" if linear else shown.scale)
+    if linear:
         spread = max(high - low, 1e-9)
         axes.set_ylim(low - 0.08 * spread, high + 0.15 * spread)
-    elif low > 0:
+    else:
         spread = max(high / low, 1.001)
         axes.set_ylim(low / spread**0.08, high * spread**0.15)
     readable_log(axes)
 
 
-def _finite(tried: Sequence[Tried], shown: Metric) -> list[Tried]:
+def _finite(tried: Sequence[Tried]) -> list[Tried]:
     """Returns the trials whose error has a place on the axis."""
-    return [each for each in tried if np.isfinite(each.error) and (shown.signed or each.error > 0)]
+    return [each for each in tried if np.isfinite(each.error)]
 
 
 def _dots(axes: Axes, x: Sequence[float], tried: Sequence[Tried]) -> None:
@@ -78,23 +80,40 @@ def _dots(axes: Axes, x: Sequence[float], tried: Sequence[Tried]) -> None:
             axes.plot(at, each.error, "o", color=_STOPPED, markersize=4.5, fillstyle="none")
 
 
+def _beside(count: int) -> NDArray[np.float64]:
+    """Returns how far trials with the same value of a choice are drawn from its tick."""
+    return np.linspace(-0.2, 0.2, count) if count > 1 else np.zeros(count)
+
+
+def _legend(tried: Sequence[Tried]) -> str:
+    """Says what the marks mean, of those that there are."""
+    marks = {
+        "finished": "Dots: whole trainings.",
+        "stopped early": "Rings: stopped early (triangles: beyond the axis).",
+        "failed": "Crosses: failed.",
+    }
+    outcomes = {each.outcome for each in tried}
+    return " ".join(text for outcome, text in marks.items() if outcome in outcomes)
+
+
 def _history(tried: Sequence[Tried], shown: Metric) -> Figure:
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _axis(axes, [each.error for each in _finite(tried, shown)], shown)
+    _axis(axes, [each.error for each in _finite(tried)], shown)
     _dots(axes, [each.number for each in tried], tried)
     whole = [each for each in tried if each.whole]
     best = np.minimum.accumulate([each.error for each in whole])
     numbers = [each.number for each in whole]
     axes.step([*numbers, tried[-1].number], [*best, best[-1]], where="post", color=COLOURS[0])
-    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("number of the trial")
     axes.set_ylabel(f"validation {shown.words}")
     last = numbers[int(np.argmin([each.error for each in whole]))]
     stopped = sum(each.outcome == "stopped early" for each in tried)
     titled(
         axes,
-        f"Trial {last} of {len(tried)} is the best; {stopped} were stopped early",
-        "Dots: whole trainings. Rings: stopped early. Line: the best so far. Crosses: failed.",
+        f"Of {plural(len(tried), 'trial')} number {last} is the best; {stopped} were stopped early",
+        f"{_legend(tried)} Line: the best so far.",
     )
     return figure
 
@@ -130,17 +149,20 @@ def _options(space: SearchSpace, tried: Sequence[Tried], shown: Metric) -> Figur
     rows = -(-len(space.parameters) // columns)
     figure = Figure(figsize=(3.4 * columns + 1, 2.9 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    errors = [each.error for each in _finite(tried, shown)]
+    errors = [each.error for each in _finite(tried)]
     for axes, parameter in zip(grid.flat, space.parameters, strict=False):
         labels, log = _scale(parameter)
         with_it = [each for each in tried if parameter.name in each.point]
         values = [each.point[parameter.name] for each in with_it]
         _axis(axes, errors, shown)
         if labels:
-            # Trials with the same value beside each other.
-            shift = np.linspace(-0.25, 0.25, max(len(values), 2))
+            x = [labels.index(value) + 0.0 for value in values]
+            for label in range(len(labels)):  # trials with the same value, beside each other
+                same = [place for place, at in enumerate(x) if at == label]
+                for place, shift in zip(same, _beside(len(same)), strict=True):
+                    x[place] += shift
             axes.set_xticks(range(len(labels)), [str(each) for each in labels])
-            x = [labels.index(value) + shift[place] for place, value in enumerate(values)]
+            axes.set_xlim(-0.5, len(labels) - 0.5)
         else:
             axes.set_xscale("log" if log else "linear")
             x = values
@@ -155,10 +177,7 @@ def _options(space: SearchSpace, tried: Sequence[Tried], shown: Metric) -> Figur
     figure.suptitle(
         "Error against each option\n", x=0.01, ha="left", fontsize=12, fontweight="bold"
     )
-    figure.text(
-        0.01, 0.965, "Dots: whole trainings. Rings: stopped early. Triangles: beyond the axis.",
-        fontsize=9, color="#5b616b", va="top",
-    )  # fmt: skip
+    figure.text(0.01, 0.965, _legend(tried), fontsize=9, color="#5b616b", va="top")
     return figure
 
 
@@ -167,7 +186,7 @@ def _parallel(space: SearchSpace, tried: Sequence[Tried], shown: Metric) -> Figu
     parameters = [
         each for each in space.parameters if all(each.name in trial.point for trial in tried)
     ]
-    finite = sorted(_finite(tried, shown), key=lambda each: -each.error)
+    finite = sorted(_finite(tried), key=lambda each: -each.error)
     figure = Figure(figsize=(max(8.4, 1.9 * len(parameters) + 2), 4.6), layout="constrained")
     axes = figure.add_subplot()
     # By rank, as errors of bad trials lie far out.
@@ -178,14 +197,16 @@ def _parallel(space: SearchSpace, tried: Sequence[Tried], shown: Metric) -> Figu
          (len(parameters), 1 - rank)]
         for each, rank in zip(finite, ranks, strict=True)
     ]  # fmt: skip
-    colours = _MAP(norm(ranks))
+    colours = _MAP(norm(0.85 * ranks))  # the brightest could not be seen on white
     widths = [2.4 if each is finite[-1] else 1.1 if each.whole else 0.6 for each in finite]
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=widths, alpha=0.85))
     for x, parameter in enumerate(parameters):
         axes.axvline(x, color="#8a8f98", linewidth=0.8, zorder=0)
         for at, label in _ticks(parameter):
             axes.annotate(label, (x, at), xytext=(-3, 0), textcoords="offset points", ha="right",
-                          va="center", fontsize=8, color="#3c4149")  # fmt: skip
+                          va="center", fontsize=8, color="#3c4149",
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
+                          )  # fmt: skip
     axes.axvline(len(parameters), color="#8a8f98", linewidth=0.8, zorder=0)
     for at, each in ((0.0, finite[0]), (1.0, finite[-1])):
         axes.annotate(number(shown.shown(each.error)), (len(parameters), at), xytext=(4, 0),

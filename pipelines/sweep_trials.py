@@ -14,12 +14,13 @@ from ray import tune
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from pipelines import tracking
+from pipelines.devices import end_with_parent
 from pipelines.experiment import build_data, resolved
 from pipelines.fitting import Curves
-from pipelines.resuming import CheckpointFolder
 from pipelines.search_space import SearchSpace
 from pipelines.surroundings import Place, Surroundings, Unfit
-from pipelines.train import Labels, architecture_name, start_tracked_run, train_tracked
+from pipelines.train import Labels, architecture_name, train_tracked
+from pipelines.trials import begin
 
 #: What a trial tells: its error, the lowest so far on validation, and how much of its training is
 #: done, which is what trials are stopped by.
@@ -71,20 +72,23 @@ def sweep_trial(
         base: Resolved configuration that the point changes.
         space: Of the point.
     """
+    end_with_parent()  # a worker that outlives its machine's Ray would keep the trial's folder
     # Ray Tune's patience with a stopped trial, before it takes a new worker for the next.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
-    told: dict[str, Any] = {ERROR: math.inf, PERCENT: 100}
+    # Nothing of it was trained: it must not stand among those that came to a late look.
+    told: dict[str, Any] = {ERROR: math.inf, PERCENT: 0}
     try:
-        around.check_code()
+        data = around.data(base)
         config = resolved(space.apply(base, {k: v for k, v in point.items() if k != NUMBER}))
-        data = build_data(config["data"])
+        if config["data"] != base["data"]:
+            data = build_data(config["data"])
         if data.spec.digest != digest:
-            raise UserError("these options of the data change what is judged, or the data changed.")
+            raise UserError("data: these options change the split, or what is asked; leave them.")
         with around.place(str(point[NUMBER])) as place:
             _train(point, around, config, data, place, told)
     except Exception as error:  # whatever went wrong, the other trials go on
-        told["failure"] = f"{type(error).__name__}: {error}"
         told["unfit"] = isinstance(error, Unfit)
+        told["failure"] = str(error) if told["unfit"] else f"{type(error).__name__}: {error}"
     tune.report(told)
 
 
@@ -98,30 +102,17 @@ def _train(
 ) -> None:
     """Trains in a run of its own, or goes on in that which the trial had; tells what came of it."""
     store, number = tracking.client(around.uri), point[NUMBER]
-    earlier, kept, options = _earlier(store, around.parent, number), None, dict(config)
-    if place.folder is not None:
-        options["checkpoints"] = str(place.folder)
-        options["checkpoint_seconds"] = around.checkpoint_seconds
-        kept = CheckpointFolder(place.folder, options, data)
-        earlier = kept.run_id or earlier
     labels = Labels(f"sweep-t{number:04d}", architecture_name(config), "trial", around.parent)
-    run_id = start_tracked_run(store, config, data, labels, earlier)
+    earlier = _earlier(store, around.parent, number)
+    run_id, options = begin(store, around, place, config, data, labels, earlier)
     told["run_id"] = run_id
-    if kept is not None:
-        kept.run_id = run_id
-    else:
-        store.set_tag(run_id, "without_checkpoints", place.reason)
     store.set_tag(run_id, NUMBER_TAG, number)
     store.set_tag(run_id, POINT_TAG, json.dumps({k: v for k, v in point.items() if k != NUMBER}))
-    stop = None
-    with tracking.settled(store), tracking.running(store, run_id):
-        try:
-            callbacks = [Progress(run_id)]
-            fitted = train_tracked(store, run_id, options, data, callbacks, moves=True)
-        except SystemExit as early:  # the sweep knows why, and notes it; no failure of the run
-            stop = early
-    if stop:
-        raise stop
+    with tracking.settled(store), tracking.running(store, run_id, stays=SystemExit):
+        # SystemExit stops it early; the sweep knows why, notes it, and ends the run.
+        callbacks = [Progress(run_id)]
+        fitted = train_tracked(store, run_id, options, data, callbacks, moves=True)
+    told[PERCENT] = 100
     told[ERROR] = fitted.metrics[f"best_validation_{config['metric']}"]
 
 

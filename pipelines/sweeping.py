@@ -26,12 +26,13 @@ from pipelines import tracking
 from pipelines.campaign import Campaign
 from pipelines.experiment import config_hash, resolved
 from pipelines.formatting import number, percent, plural
-from pipelines.pool import Pool
+from pipelines.outcome import deliver
+from pipelines.pool import RETRIES, Pool
 from pipelines.results import METRICS
 from pipelines.search_space import SearchSpace
 from pipelines.surroundings import Surroundings, Unfit
 from pipelines.sweep_figures import sweep_figures
-from pipelines.sweep_report import Tried, importances, trials_table, write_yaml
+from pipelines.sweep_report import LEAST_TRIALS, Tried, importances, trials_table, write_yaml
 from pipelines.sweep_trials import ERROR, NUMBER, NUMBER_TAG, PERCENT, POINT_TAG, sweep_trial
 
 SAMPLERS = {
@@ -39,8 +40,6 @@ SAMPLERS = {
     "gp": optuna.samplers.GPSampler,
     "random": optuna.samplers.RandomSampler,
 }
-#: Times that a trial goes on after its worker, or the machine below it, has died.
-_RETRIES = 3
 #: Tag of a run that was ended before its training was: the percentage that was done.
 _STOPPED = "stopped_at_percent"
 
@@ -96,7 +95,9 @@ class Sweep(Campaign):
         found = {}
         for run in reversed(self.children(parent)):
             tags = run.data.tags
-            if run.info.status not in ("FINISHED", "FAILED") or POINT_TAG not in tags:
+            # One without the metric was stopped, and the sweep before it could note that.
+            ended = run.info.status == "FINISHED" and self.metric in run.data.metrics
+            if not (ended or run.info.status == "FAILED") or POINT_TAG not in tags:
                 continue
             number = int(tags[NUMBER_TAG])
             found[number] = Tried(
@@ -163,7 +164,8 @@ class Sweep(Campaign):
         )
         pool.start()
         storage, sampler = self._study(around.parent)
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        # What it says of workers that died is said here in fewer words.
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         trainable = tune.with_parameters(
             sweep_trial,
             around=around,
@@ -185,9 +187,11 @@ class Sweep(Campaign):
                     self.say(note)  # a log has no live display
 
             with warnings.catch_warnings():
-                # A trial that goes on tells some validations twice.
+                # A trial that goes on tells some validations twice, and one that failed has no
+                # error that is finite.
                 warnings.filterwarnings("ignore", "The reported value is ignored because")
-                tune.Tuner(
+                warnings.filterwarnings("ignore", "Clip non-finite values")
+                tuner = tune.Tuner(
                     tune.with_resources(trainable, {"cpu": pool.task_cpus, "gpu": pool.task_gpus}),
                     tune_config=tune.TuneConfig(
                         search_alg=OptunaSearch(
@@ -204,11 +208,15 @@ class Sweep(Campaign):
                     ),
                     run_config=tune.RunConfig(
                         storage_path=temporary,
-                        failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                        failure_config=tune.FailureConfig(max_failures=RETRIES),
                         callbacks=[_Watch(settle, self.say)],
                         verbose=0,
                     ),
-                ).fit()
+                )
+                try:
+                    tuner.fit()
+                except _Ended as ended:
+                    raise ended.cause from None
 
     def _scheduler(self) -> TrialScheduler:
         """Returns what ends trials early: asynchronous successive halving (Li et al. 2020)."""
@@ -221,6 +229,8 @@ class Sweep(Campaign):
             max_t=100,
             grace_period=self.config["grace_percent"],
             reduction_factor=self.config["reduction_factor"],
+            # Else a trial that comes to a late look first is taken for one of the early looks too.
+            stop_last_trials=False,
         )
 
     def _settle(self, tried: Tried, measures: Mapping[str, float]) -> None:
@@ -261,16 +271,15 @@ class Sweep(Campaign):
         table = trials_table(self.space, tried, metric)
         home = tracking.home(self.store.tracking_uri)
         folder = Path(self.config["output"] or home / "sweeps" / parent)
-        folder.mkdir(parents=True, exist_ok=True)
-        head = f"Trial {best.number} of sweep {parent}: {number(best.error)} on validation."
-        write_yaml(folder / "best.yaml", config, head)
-        table.to_csv(folder / "trials.csv", index=False)
-        for name, figure in sweep_figures(self.space, tried, shares, METRICS[metric]).items():
-            figure.savefig(folder / f"{name}.png", dpi=120)
-        shutil.copyfile(self.space.path, folder / "space.yaml")
+        error = f"{METRICS[metric].label} {number(best.error)}"
+        head = f"Trial {best.number} of sweep {parent}: {error} on validation."
         with tracking.artifact_folder(self.store, parent) as artifacts:
-            for file in folder.glob("*.*"):
-                shutil.copyfile(file, artifacts / file.name)
+            write_yaml(artifacts / "best.yaml", config, head)
+            table.to_csv(artifacts / "trials.csv", index=False)
+            for name, figure in sweep_figures(self.space, tried, shares, METRICS[metric]).items():
+                figure.savefig(artifacts / f"{name}.png", dpi=120)
+            (artifacts / "space.yaml").write_text(self.space.text, encoding="utf-8")
+            deliver(artifacts, folder)
         self.store.set_tag(parent, "winner_run", best.run_id)
         tracking.log_metrics(self.store, parent, {self.metric: best.error})
         self._tell(tried, best, shares, folder)
@@ -289,6 +298,8 @@ class Sweep(Campaign):
             share = f"  ({percent(shares[name])} of what matters)" if name in shares else ""
             shown = f"{value:.4g}" if isinstance(value, float) else value
             self.say(f"  {name}: {shown}{share}")
+        if not shares:
+            self.say(f"  (which options matter is told from {LEAST_TRIALS} trials on)")
         missing = self.config["trials"] - len(tried)
         if missing > 0:
             self.say(f"{plural(missing, 'trial')} did not end: the same command goes on with them.")
@@ -304,6 +315,17 @@ def _draw(space: SearchSpace, trial: optuna.Trial) -> dict[str, Any]:
     """Draws a point; what it returns besides are no options."""
     space.suggest(trial)
     return {NUMBER: trial.number}
+
+
+class _Ended(BaseException):
+    """Ends a sweep from within Ray Tune, which takes any other exception for a trial's.
+
+    Args:
+        cause: Why.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        self.cause = cause
 
 
 class _Watch(tune.Callback):
@@ -326,7 +348,17 @@ class _Watch(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Settles a trial that has ended, of itself or early."""
+        """Settles a trial that has ended, of itself or early.
+
+        Raises:
+            _Ended: If a machine lacks what trials need, or the trial cannot be settled.
+        """
+        try:
+            self._hear(trial)
+        except Exception as error:
+            raise _Ended(error) from error
+
+    def _hear(self, trial: Trial) -> None:
         told = trial.last_result
         if told.get("unfit"):
             raise Unfit(told["failure"])
@@ -344,11 +376,20 @@ class _Watch(tune.Callback):
         )
         self._settle(tried, measures)
 
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Says that a trial's worker died."""
+        self.say(
+            f"trial {trial.config[NUMBER]}: its worker died; given to another one "
+            f"({trial.num_failures} of {RETRIES})"
+        )
+
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Says that a trial's worker died again and again."""
         self.say(
-            f"FAILED trial {trial.config[NUMBER]}: its worker died {_RETRIES + 1} times; the "
+            f"FAILED trial {trial.config[NUMBER]}: its worker died {RETRIES + 1} times; the "
             "machine may lack memory."
         )

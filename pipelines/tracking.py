@@ -275,10 +275,20 @@ def finish_run(store: MlflowClient, run_id: str, status: str = "FINISHED") -> No
 
 
 @contextmanager
-def running(store: MlflowClient, run_id: str) -> Iterator[None]:
-    """Ends the run with the block: FINISHED, KILLED (interrupted) or FAILED with the reason."""
+def running(
+    store: MlflowClient, run_id: str, stays: type[BaseException] | tuple[()] = ()
+) -> Iterator[None]:
+    """Ends the run with the block: FINISHED, KILLED (interrupted) or FAILED with the reason.
+
+    Args:
+        store: Tracking store.
+        run_id: The run.
+        stays: What, if it is raised, leaves the run as it is, for others to end.
+    """
     try:
         yield
+    except stays:
+        raise
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit | Preempted)
         reason = without_secrets(f"{type(error).__name__}: {error}", store.tracking_uri)

@@ -14,13 +14,14 @@ from typing import Any
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
 from pipelines.experiment import config_hash, experiment_name, explained, network_class, task_class
 from pipelines.outcome import evaluation_file
 from pipelines.resuming import CheckpointFolder, Preempted
 from pipelines.saved import MODEL_ARTIFACT
-from pipelines.surroundings import Surroundings
+from pipelines.surroundings import Place, Surroundings
 from pipelines.task import evaluate_tests, find_task
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
@@ -39,6 +40,42 @@ def _earlier(
         f"and tags.config_hash = '{config_hash(config)}'",
     )
     return next((run for run in found if run.info.status in ("RUNNING", "FINISHED")), None)
+
+
+def begin(
+    store: MlflowClient,
+    around: Surroundings,
+    place: Place,
+    config: Mapping[str, Any],
+    data: SplitDataModule,
+    labels: Labels,
+    earlier: str | None,
+) -> tuple[str, dict[str, Any]]:
+    """Starts a trial's run, or goes on with the one that it had.
+
+    Args:
+        store: Tracking store.
+        around: What all trials share.
+        place: Of the trial's checkpoints.
+        config: Resolved configuration.
+        data: Its data, set up.
+        labels: Of the run.
+        earlier: The run that the trial had, if that is known.
+
+    Returns:
+        The run's id, and the configuration with the folder of checkpoints, for ``train_tracked``.
+    """
+    options = dict(config)
+    if place.folder is None:
+        run_id = start_tracked_run(store, config, data, labels, None if place.taken else earlier)
+        store.set_tag(run_id, "without_checkpoints", place.reason)
+        return run_id, options
+    options["checkpoints"] = str(place.folder)
+    options["checkpoint_seconds"] = around.checkpoint_seconds
+    kept = CheckpointFolder(place.folder, options, data)
+    run_id = start_tracked_run(store, config, data, labels, kept.run_id or earlier)
+    kept.run_id = run_id
+    return run_id, options
 
 
 def train_trial(around: Surroundings, config: Mapping[str, Any], model: str, name: str) -> str:
@@ -64,20 +101,10 @@ def train_trial(around: Surroundings, config: Mapping[str, Any], model: str, nam
         earlier = _earlier(store, experiment_name(config, data), around.parent, model, config)
         if earlier and earlier.info.status == "FINISHED":
             return str(earlier.info.run_id)
-        run_id = earlier.info.run_id if earlier else None
-        kept: CheckpointFolder | None = None
-        options = dict(config)
-        if place.folder is not None:
-            options["checkpoints"] = str(place.folder)
-            options["checkpoint_seconds"] = around.checkpoint_seconds
-            kept = CheckpointFolder(place.folder, options, data)
-            run_id = kept.run_id or run_id
         labels = Labels(name, model, "trial", around.parent)
-        run_id = start_tracked_run(store, config, data, labels, run_id)
-        if kept is not None:
-            kept.run_id = run_id
-        else:
-            store.set_tag(run_id, "without_checkpoints", place.reason)
+        run_id, options = begin(
+            store, around, place, config, data, labels, earlier.info.run_id if earlier else None
+        )
         try:
             with tracking.settled(store), tracking.running(store, run_id):
                 train_tracked(store, run_id, options, data, moves=True)

@@ -183,7 +183,7 @@ def test_what_a_tracking_store_takes(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     importlib.import_module("benchmarks.tracking").main(["--runs=5", "--metrics=40"])
     said = capsys.readouterr().out
-    assert "5 runs began and ended" in said and "missing: 0, there twice: 0" in said
+    assert "5 runs started and ended" in said and "missing: 0, there twice: 0" in said
     (run,) = re.findall(r"a run takes ([\d,]+) bytes", said)
     assert 1_000 < int(run.replace(",", "")) < 200_000
 

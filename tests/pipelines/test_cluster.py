@@ -36,6 +36,20 @@ candidates:
       class_path: lightning_modules.architectures.GRU
       init_args: {hidden_size: 4, num_layers: 2, dropout: 0.3}
 """
+SWEEP = """
+data:
+  class_path: data_modules.SyntheticSeries
+  init_args: {kind: sum_of_sines, window: 12, horizon: 4, sizes: [2000, 80, 60], batch_size: 50}
+model: {class_path: lightning_modules.Forecaster}
+architecture:
+  class_path: lightning_modules.architectures.GRU
+  init_args: {hidden_size: 4, num_layers: 2, dropout: 0.3}
+trainer: {max_epochs: 25, accelerator: cpu}
+trials: 3
+sampler: random
+early_stopping: none
+checkpoint_seconds: 0
+"""
 #: What depends on the clock.
 TIMED = {"train_seconds", "inference_us_per_step"}
 
@@ -115,13 +129,15 @@ class Workplace:
         folder.mkdir(exist_ok=True)
         self.folder, self.cluster = folder, cluster
         (folder / "compare.yaml").write_text(COMPARISON)
+        (folder / "sweep.yaml").write_text(SWEEP)
+        (folder / "space.yaml").write_text("optimizer.learning_rate: {log_uniform: [0.001, 0.1]}\n")
         shutil.copyfile(database, folder / "mlflow.db")
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
 
-    def start(self, *arguments, program=("-m", "pipelines.compare")):
-        """Starts the comparison as a user would."""
+    def start(self, *arguments, program=("-m", "pipelines.compare"), config="compare.yaml"):
+        """Starts the comparison, or the sweep, as a user would."""
         command = [sys.executable, *program]
-        command += [f"--config={self.folder / 'compare.yaml'}"]
+        command += [f"--config={self.folder / config}"]
         command += [f"--ray.address={self.cluster.address}", *arguments]
         environment = self.cluster.environment | {"MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200"}
         with (self.folder / "log").open("a") as log:
@@ -132,19 +148,19 @@ class Workplace:
 
     def end(self, process):
         """Waits for it and returns what it said."""
-        assert process.wait(180) == 0, self.said
+        assert process.wait(400) == 0, self.said
         return self.said
 
     @property
     def said(self):
         return (self.folder / "log").read_text()
 
-    def under_way(self, process):
+    def under_way(self, process, task="train_trial"):
         """Waits until a trial has a checkpoint; returns its node and its worker."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             assert process.poll() is None and time.monotonic() < deadline, self.said
-            for node, worker in self.cluster.workers().items():
+            for node, worker in self.cluster.workers(task).items():
                 with contextlib.suppress(OSError):
                     # The one that holds the lock of the trial's folder.
                     files = [os.readlink(each) for each in Path(f"/proc/{worker}/fd").iterdir()]
@@ -243,6 +259,27 @@ def test_a_killed_node_loses_nothing(place, cluster, calm):
     assert said.count("given to another one (1 of 3)") == 1
     assert not Path(f"/proc/{worker}").exists()
     check_same(place, calm)
+
+
+def test_a_sweep_survives_a_killed_node(place, cluster):
+    options = [f"--space={place.folder / 'space.yaml'}", f"--output={place.folder / 'out'}"]
+    process = place.start(*options, program=("-m", "pipelines.sweep"), config="sweep.yaml")
+    node, _ = place.under_way(process, "ImplicitFunc")
+    cluster.kill(node)
+    cluster.add(num_cpus=1)
+    said = place.end(process)
+    assert "3 trials: 3 finished" in said and "Traceback" not in said
+    assert said.count("its worker died; given to another one (1 of 3)") == 1
+    trials = place.runs("tags.kind = 'trial'")
+    assert sorted(run.info.run_name for run in trials) == [f"sweep-t000{i}" for i in range(3)]
+    assert {run.info.status for run in trials} == {"FINISHED"}
+    for run in trials:
+        history = place.store.get_metric_history(run.info.run_id, "validation_mse")
+        assert len(history) == len({each.step for each in history}) == 25
+        lowest = min(each.value for each in history)
+        assert run.data.metrics["best_validation_mse"] == pytest.approx(lowest)
+    assert len(pd.read_csv(place.folder / "out" / "trials.csv")) == 3
+    assert not list(place.folder.glob("checkpoints/*"))
 
 
 def test_a_killed_driver_goes_on(place, cluster, calm):

@@ -1,4 +1,5 @@
 import os
+import socket
 import sys
 import time
 
@@ -145,3 +146,12 @@ def test_a_token_is_found_where_ray_looks(monkeypatch, tmp_path):
     assert not pools._has_token()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     assert pools._has_token()
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pool = Pool(address, None)
+    with pytest.raises(UserError, match=f"nothing answers at {address} .* ray start --head"):
+        pool.submit("key", print)

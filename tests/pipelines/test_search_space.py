@@ -123,9 +123,24 @@ def test_corners_have_every_end_in_a_point_that_exists(space):
         assert ("architecture.num_layers" in point) == (point["architecture"] == "lstm")
 
 
+def test_corners_satisfy_what_depends_on_what_depends(space):
+    read = space(
+        CONDITIONS.replace("lstm: ", "gru: {class_path: a}\n    lstm: ")
+        + """
+a.b: {choice: [1, 2], when: {architecture: lstm}}
+a.c: {choice: [3, 4], when: {a.b: 2}}
+"""
+    )
+    found = [point for parameter, point in read.corners() if parameter.name == "a.c"]
+    assert [each["a.c"] for each in found] == [3, 4]
+    assert all(each["a.b"] == 2 and each["architecture"] == "lstm" for each in found)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("trainer.limit_val_batches: {choice: [1, 2]}", "it changes how trials are judged"),
+        ("trainer.devices: {choice: [1, 2]}", "or where they run"),
         ("{}", "space.yaml has no option"),
         ("seed: {choice: [1, 2]}", "seed cannot be searched: the best seed of many is luck"),
         ("metric: {choice: [mse, mae]}", "metric cannot be searched"),

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from data_modules.errors import UserError
@@ -20,7 +22,7 @@ from pipelines.drawing import STYLE
 from pipelines.experiment import build_data, config_hash, of_one_run, plain, resolved
 from pipelines.results import METRICS
 from pipelines.search_space import SearchSpace
-from pipelines.surroundings import Surroundings
+from pipelines.surroundings import Surroundings, Unfit
 from pipelines.sweep_figures import sweep_figures
 from pipelines.sweep_report import Tried, importances, trials_table, write_yaml
 from pipelines.sweep_trials import NUMBER_TAG, POINT_TAG
@@ -81,7 +83,7 @@ def build(make, space, store):
         (["--ray.gpus_per_trial=1.5"], "ray.gpus_per_trial is 1.5: write a part of one"),
         (["--output={folder}/space.yaml"], "write a folder"),
         (["--trainer.devices=2"], "a sweep gives each trial one device"),
-        (["--trainer.max_epochs=-1"], "this one has no end"),
+        (["--trainer.max_epochs=-1"], "here is one without an end"),
         (["--space={folder}/none.yaml"], "Cannot read"),
     ],
 )
@@ -165,21 +167,34 @@ def test_a_trial_that_is_stopped_is_no_failure(try_point, monkeypatch):
     store = tracking.client()
     experiments = [each.experiment_id for each in store.search_experiments()]
     (run,) = tracking.runs(store, experiments, "tags.kind = 'trial'")
-    assert run.info.status == "FINISHED" and "failure" not in run.data.tags
+    # The sweep ends it; if that has died, the trial goes on.
+    assert run.info.status == "RUNNING" and "failure" not in run.data.tags
     assert len(store.get_metric_history(run.info.run_id, "validation_mse")) == 1
 
 
 def test_a_trial_that_fails_reports_an_infinite_error(try_point):
     reports, one, parent = try_point(POINT | {"optimizer.learning_rate": 1e30})
-    assert reports[-1]["error"] == math.inf and "FloatingPointError" in reports[-1]["failure"]
+    told = reports[-1]
+    assert told["error"] == math.inf and "FloatingPointError" in told["failure"]
+    assert told["percent"] == 0  # else it would count at the late looks
     (run,) = one.children(parent)
     assert run.info.status == "FAILED"
 
 
 def test_data_that_changed_are_refused(try_point):
     (told,), one, parent = try_point(POINT, digest="another")
-    assert told["error"] == math.inf and "the data changed" in told["failure"]
+    assert told["error"] == math.inf and "these options change the split" in told["failure"]
     assert not told["unfit"] and one.children(parent) == []
+
+
+def test_a_machine_without_the_data_ends_the_sweep(try_point, monkeypatch):
+    def refuse(config):
+        raise UserError("series.csv: no such file.")
+
+    monkeypatch.setattr("pipelines.surroundings.build_data", refuse)
+    (told,), one, parent = try_point(POINT)
+    assert told["unfit"] and "cannot read them: series.csv: no such file." in told["failure"]
+    assert one.children(parent) == []
 
 
 def test_a_machine_with_other_code_ends_the_sweep(try_point):
@@ -213,6 +228,7 @@ def test_what_is_known_of_earlier_trials(build):
     one.store.set_tag(stopped, "stopped_at_percent", "33.3")
     past_run(one, parent, 2, third, "RUNNING")
     past_run(one, parent, 4, POINT, "FAILED")  # 3 was killed before it had a run
+    past_run(one, parent, 5, POINT, "FINISHED")  # nobody noted how it stood when it was stopped
     one.store.set_terminated(parent, "KILLED")
 
     again = build()
@@ -224,14 +240,14 @@ def test_what_is_known_of_earlier_trials(build):
     study = optuna.load_study(study_name="sweep", storage=storage)
     states = [each.state for each in study.trials]
     complete, waiting, failed = TrialState.COMPLETE, TrialState.WAITING, TrialState.FAIL
-    assert states == [complete, complete, waiting, failed, complete]
+    assert states == [complete, complete, waiting, failed, complete, waiting]
     assert [study.trials[each].params for each in (0, 1)] == [POINT, second]
     assert [study.trials[each].value for each in (0, 1, 4)] == [0.25, 0.5, math.inf]
     # The trial that had been begun is the next one, with its number and its point.
     trial = study.ask()
     again.space.suggest(trial)
     assert (trial.number, trial.params) == (2, third)
-    assert study.ask().number == 5
+    assert [study.ask().number for _ in range(2)] == [5, 6]
 
 
 def test_a_continued_search_does_not_draw_the_same_points_again(build):
@@ -254,6 +270,44 @@ def test_a_continued_search_does_not_draw_the_same_points_again(build):
     again._parent()
     following = first_points(again, parent, 3)
     assert not [point for point in following if point in points]
+
+
+def test_a_trial_that_goes_on_is_no_measure_for_those_that_begin(build):
+    looks = build()._scheduler()
+    runner = SimpleNamespace(metric="error", mode="min")
+
+    def tell(name, percent, error):
+        trial = SimpleNamespace(trial_id=name)
+        if name not in looks._trial_info:
+            looks.on_trial_add(runner, trial)
+        return looks.on_trial_result(runner, trial, {"percent": percent, "error": error})
+
+    for name in "abc":  # after a restart their first reports come late
+        assert tell(name, 80, 0.1) == "CONTINUE" and tell(name, 95, 0.05) == "CONTINUE"
+    assert tell("new", 20, 0.9) == "CONTINUE"  # the first that is seen there
+    assert tell("worse", 20, 1.9) == "STOP"
+    assert tell("new", 65, 0.5) == "STOP"  # others were better by then
+
+
+def test_what_another_machine_runs_is_not_taken_over_unasked(build, store):
+    one = build()
+    parent = one._parent()
+    child = past_run(one, parent, 0, POINT, "RUNNING")
+    store.set_tag(parent, "process", "elsewhere:4711")
+    with pytest.raises(UserError, match="elsewhere:4711 began this sweep .* --take_over true"):
+        build()._parent()
+    assert store.get_run(child).info.status == "RUNNING"
+    assert build("--take_over=true")._parent() == parent
+    assert store.get_run(child).info.status == "KILLED"
+
+
+def test_two_processes_do_not_run_the_same_sweep(build, store):
+    one, other = build(), build()
+    locks = tracking.home(store.tracking_uri) / "locks"
+    locks.mkdir()
+    with FileLock(locks / f"sweep-{one.identity()}"):
+        with pytest.raises(UserError, match="another process is running this sweep already"):
+            other.run()
 
 
 def test_more_trials_are_the_same_sweep_and_other_options_are_not(build):
@@ -322,12 +376,39 @@ def test_figures(space, metric, tmp_path):
     for name, figure in figures.items():
         figure.savefig(tmp_path / f"{name}.png")
     best = min((each for each in trials if each.whole), key=lambda each: each.error)
-    assert f"Trial {best.number} of 25 is the best" in figures["history"].axes[0].get_title("left")
+    title = figures["history"].axes[0].get_title("left")
+    assert f"Of 25 trials number {best.number} is the best" in title
     widths = figures["parallel_coordinates"].axes[0].collections[0].get_linewidths()
     assert len(widths) == 24  # all that did not fail
     bars = figures["importance"].axes[0].patches
     assert sorted(bar.get_width() for bar in bars) == sorted(shares.values())
     assert STYLE["font.size"]
+
+
+def test_figures_of_trials_without_an_error(space):
+    trials = [Tried(i, POINT, error, 100.0, "r") for i, error in enumerate([0.3, 0.1, 0.0, 0.2])]
+    figures = sweep_figures(space, trials, {}, METRICS["error_rate"])
+    axes = figures["parallel_coordinates"].axes[0]
+    assert axes.get_title("left").startswith("4 trials")
+    assert figures["history"].axes[0].get_yscale() == "linear"
+    nothing = [Tried(i, POINT, 0.0, 100.0, "r") for i in range(3)]
+    assert sweep_figures(space, nothing, {}, METRICS["error_rate"])
+
+
+def test_what_else_lies_in_the_output_folder_stays_there_alone(build, store):
+    one = build()
+    parent = one._parent()
+    folder = Path(one.config["output"])
+    (folder / ".git").mkdir(parents=True)
+    (folder / ".env").write_text("PASSWORD=x")
+    (folder / "space.yaml").write_text(SPACE)
+    one.tried = {0: Tried(0, POINT, 0.5, 100.0, past_run(one, parent, 0, POINT, "FINISHED"))}
+    one.report(parent, None)
+    expected = {"best.yaml", "trials.csv", "space.yaml", "history.png", "options.png"}
+    expected |= {"parallel_coordinates.png"}
+    logged = {each.path for each in store.list_artifacts(parent)}
+    assert logged == expected | {"config.yaml"}
+    assert {each.name for each in folder.iterdir()} == expected | {".git", ".env"}
 
 
 def test_the_best_configuration_is_one_that_train_takes(make, space, tmp_path):
@@ -370,6 +451,15 @@ def wait_for(condition, process, log, seconds=240):
     while not condition():
         assert time.monotonic() < end and process.poll() is None, log.read_text()
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_other_code_on_a_machine_ends_the_whole_sweep(build, capfd):
+    one = build("--trials=4", "--ray.num_cpus=1")
+    one.source = "another"
+    with pytest.raises(Unfit, match="has other code than that which began this"):
+        one.run()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
