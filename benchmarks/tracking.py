@@ -89,6 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     store = MlflowClient(tracking.tracking_uri())
     tracking.client()
+    waits = []
+    for _ in range(100):
+        start = time.perf_counter()
+        store.get_experiment("0")
+        waits.append(time.perf_counter() - start)
+    print(f"a request takes {1e3 * statistics.median(waits):.0f} ms (median, one after the other)")
     parts = [range(first, options.runs, PROCESSES) for first in range(PROCESSES)]
     parts = [part for part in parts if part]
     workers = multiprocessing.get_context("spawn").Pool(PROCESSES)

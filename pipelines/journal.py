@@ -259,6 +259,23 @@ def _together(lines: Sequence[Mapping[str, Any]]) -> int:
     return len(lines)
 
 
+def log_inputs(client: MlflowClient, run_id: str, datasets: Sequence[DatasetInput]) -> None:
+    """Logs data sets that a run used.
+
+    Where several runs log a new one at the same time, MLflow's store inserts it for each, and
+    refuses all but one; whoever asks again finds it there.
+    """
+    for attempts_left in (2, 1, 0):
+        try:
+            client.log_inputs(run_id, datasets=datasets)
+        except MlflowException as error:
+            twice = any(each in str(error) for each in ("UNIQUE constraint", "UniqueViolation"))
+            if not twice or not attempts_left:
+                raise
+        else:
+            return
+
+
 def _apply(
     client: MlflowClient, run_id: str, lines: Sequence[Mapping[str, Any]], folder: Path
 ) -> None:
@@ -280,7 +297,7 @@ def _apply(
                 DatasetInput(Dataset(**given["dataset"]), [InputTag(*tag) for tag in given["tags"]])
                 for given in first["datasets"]
             ]
-            client.log_inputs(run_id, datasets=datasets)
+            log_inputs(client, run_id, datasets)
         case "delete_tag":
             if first["key"] in client.get_run(run_id).data.tags:
                 client.delete_tag(run_id, first["key"])

@@ -41,7 +41,7 @@ from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
 from pipelines.continued_run import had
-from pipelines.journal import address, journals, replay, without_secrets
+from pipelines.journal import address, journals, log_inputs, replay, without_secrets
 from pipelines.journaled_client import JournaledClient
 from pipelines.resuming import Preempted
 
@@ -242,7 +242,7 @@ def log_data(store: MlflowClient, run_id: str, name: str, digest: str, source: s
     where = json.dumps({"uri": source})
     dataset = Dataset(name=name, digest=digest, source_type="local", source=where)
     tag = InputTag("mlflow.data.context", "training")
-    store.log_inputs(run_id, datasets=[DatasetInput(dataset, tags=[tag])])
+    log_inputs(store, run_id, [DatasetInput(dataset, tags=[tag])])
 
 
 def log_metrics(store: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data_modules.errors import UserError
@@ -337,3 +338,36 @@ with tracking.running(store, run):
         for name, sign in (("a", 1), ("b", -1)):
             history = store.get_metric_history(run.info.run_id, name)
             assert sorted((p.step, p.value) for p in history) == [(k, sign * k) for k in range(300)]
+
+
+def test_runs_that_log_new_data_at_once_all_have_them(store):
+    """MLflow's store refuses all but one of those that insert the same data set."""
+    runs = [tracking.start_run(store, "forecasting/x", f"run-{each}", {}) for each in range(8)]
+    for name in ("first", "second", "third"):
+        threads = [
+            threading.Thread(target=tracking.log_data, args=(store, run, name, "ab", "a file"))
+            for run in runs
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for run in runs:
+        logged = store.get_run(run).inputs.dataset_inputs
+        assert {each.dataset.name for each in logged} == {"first", "second", "third"}
+
+
+def test_what_else_is_refused_of_data_is_told(store):
+    class Refusing:
+        asked = 0
+
+        def log_inputs(self, run_id, datasets):
+            self.asked += 1
+            raise MlflowException("no such run" if self.other else "UNIQUE constraint failed")
+
+    for other, asked in ((True, 1), (False, 3)):
+        client = Refusing()
+        client.other = other
+        with pytest.raises(MlflowException):
+            tracking.log_data(client, "run", "data", "ab", "a file")
+        assert client.asked == asked
