@@ -46,14 +46,15 @@ def one_run(number: int, metrics: int) -> tuple[str, float]:
     return run_id, waited
 
 
-def some_runs(numbers: Sequence[int], metrics: int) -> list[tuple[str, float]]:
-    """Logs some runs, and waits until the server has them.
+def at_once(store: MlflowClient, wanted: int) -> int:
+    """Returns how many runs one process logs at once: without a server one, as trials do."""
+    return 1 if tracking.database(store.tracking_uri) else wanted
 
-    With a server they are logged at once; without, MLflow's own queue serves one run at a time.
-    """
+
+def some_runs(numbers: Sequence[int], metrics: int) -> list[tuple[str, float]]:
+    """Logs some runs, and waits until the server has them."""
     store = tracking.client()
-    at_once = 1 if tracking.database(store.tracking_uri) else len(numbers)
-    with tracking.settled(store), ThreadPoolExecutor(at_once) as pool:
+    with tracking.settled(store), ThreadPoolExecutor(at_once(store, len(numbers))) as pool:
         return list(pool.map(lambda number: one_run(number, metrics), numbers))
 
 
@@ -67,7 +68,7 @@ def start_some(numbers: Sequence[int]) -> None:
             tracking.log_config(store, run_id, config)
             tracking.log_data(store, run_id, "sines", "0123456789abcdef", "an equation")
 
-    with tracking.settled(store), ThreadPoolExecutor(16) as pool:
+    with tracking.settled(store), ThreadPoolExecutor(at_once(store, 16)) as pool:
         list(pool.map(start, numbers))
 
 

@@ -153,5 +153,5 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     pool = Pool(address, None)
-    with pytest.raises(UserError, match=f"nothing answers at {address} .* ray start --head"):
+    with pytest.raises(UserError, match=f"nothing answers at {address} .* 'ray start --head'"):
         pool.submit("key", print)
