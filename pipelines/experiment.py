@@ -16,7 +16,6 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from safetensors.torch import load_file
 
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
@@ -24,7 +23,6 @@ from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.compiling import compile_networks
 from lightning_modules.optimization import Optimization, OptimizedModule
-from lightning_modules.saving import WEIGHTS
 from pipelines.devices import DeviceScaling, is_main, tell, tell_error
 from pipelines.resuming import STOP_SIGNALS, Preempted
 from pipelines.staged_training import Stage
@@ -116,14 +114,7 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         "--warm_start",
         type=str | None,
         default=None,
-        help="Checkpoint, or folder of a saved model, whose weights to start from.",
-    )
-    parser.add_argument(
-        "--train_only",
-        type=list[str] | None,
-        default=None,
-        help="How the names of the weights begin that train, such as [network.start]; all others "
-        "stay as warm_start has them; null trains all.",
+        help="Checkpoint whose weights to start from.",
     )
     parser.add_argument(
         "--device_scaling",
@@ -317,8 +308,7 @@ def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedMo
     """Builds the task with its architecture, sized for the data, with seeded fresh weights.
 
     Raises:
-        UserError: If options contradict one another, or ``warm_start`` or ``train_only`` does not
-            fit.
+        UserError: If options contradict one another, or ``warm_start`` does not fit.
     """
     with explained():
         cls: Any = task_class(config)
@@ -335,8 +325,6 @@ def build_model(config: Mapping[str, Any], data: SplitDataModule) -> OptimizedMo
         model.start_from(data)
         if config.get("warm_start"):
             load_weights(model, Path(config["warm_start"]))
-        if config.get("train_only") is not None:
-            train_only(model, config["train_only"])
         if config.get("compile"):
             compile_networks(model)
     return model
@@ -364,18 +352,13 @@ def check_task(
 
 
 def load_weights(model: OptimizedModule, path: Path) -> None:
-    """Copies the weights of a checkpoint, or of a saved model, into a model of the same shape.
+    """Copies a checkpoint's weights into a model of the same shape.
 
     Raises:
         UserError: If the file is no checkpoint, or holds a model of another shape.
     """
-    if path.is_dir():
-        path /= WEIGHTS
     try:
-        if path.name == WEIGHTS:
-            weights = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except FileNotFoundError as error:
         raise UserError(f"warm_start: there is no file {path}.") from error
     except Exception as error:  # torch raises many kinds for a file that is no checkpoint
@@ -388,25 +371,3 @@ def load_weights(model: OptimizedModule, path: Path) -> None:
             raise RuntimeError(f"it lacks {missing} and has {unexpected} besides")
     except RuntimeError as error:
         raise UserError(f"warm_start: {path} holds another model: {error}") from error
-
-
-def train_only(model: OptimizedModule, names: list[str]) -> None:
-    """Freezes all weights of a model whose names begin with none of the given ones.
-
-    Raises:
-        UserError: If there are none, or one of them begins no name; or if the model thaws some of
-            its weights itself.
-    """
-    if model.trains_in_parts:
-        raise UserError(
-            "train_only: some weights of this model begin to train later; leave it out."
-        )
-    for begin in names or [""]:
-        if not begin or not any(name.startswith(begin) for name, _ in model.named_parameters()):
-            raise UserError(
-                f"train_only: {begin!r} begins no name of a weight; write some of these, or how "
-                f"they begin: {', '.join(name for name, _ in model.named_parameters())}."
-            )
-    for name, parameter in model.named_parameters():
-        if not name.startswith(tuple(names)):
-            parameter.requires_grad_(False)

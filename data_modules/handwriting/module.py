@@ -61,8 +61,6 @@ class Handwriting(SplitDataModule):
         smooth: Take the pen's jitter out; corners stay.
         max_points: Lines of more points are dropped.
         max_characters: Lines of longer texts are dropped.
-        first_points: Learn only from so many points of each training line, which are all that is
-            needed to learn how lines begin; null for all.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -85,7 +83,6 @@ class Handwriting(SplitDataModule):
         smooth: bool = True,
         max_points: int = 1200,
         max_characters: int = 75,
-        first_points: int | None = None,
     ) -> None:
         super().__init__()
         self.path = None if path is None else Path(os.path.expanduser(path))
@@ -95,7 +92,6 @@ class Handwriting(SplitDataModule):
         self.alphabet, self.replace = alphabet, replace
         self.batch_size, self.batch_points = batch_size, batch_points
         self.evaluation_batch_size = evaluation_batch_size
-        self.first_points = first_points
         self.preparation = Preparation(deskew, smooth, max_points, max_characters)
         low, high = (*self.characters, 0, 0)[:2]
         for option, valid, wanted in (
@@ -108,7 +104,6 @@ class Handwriting(SplitDataModule):
             ),
             ("batch_size", batch_size > 0, "above 0"),
             ("batch_points", batch_points is None or batch_points > 0, "above 0, or null"),
-            ("first_points", first_points is None or first_points > 1, "above 1, or null"),
             ("evaluation_batch_size", evaluation_batch_size > 0, "above 0"),
             (
                 "alphabet",
@@ -179,10 +174,7 @@ class Handwriting(SplitDataModule):
                     "more lines, or another split."
                 )
         self._spec = self._specify(alphabet, prepared)
-        self._parts = {
-            part: InkPart(lines, self._spec, self.first_points if part == "train" else None)
-            for part, lines in prepared.items()
-        }
+        self._parts = {part: InkPart(lines, self._spec) for part, lines in prepared.items()}
         self._parts["calibration"] = self._parts["validation"]
 
     def _raw_lines(self) -> dict[str, list[Ink]]:

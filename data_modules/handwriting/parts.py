@@ -21,22 +21,16 @@ class InkPart(Dataset[StrokeBatch]):
         lengths: Steps of each (N,), int64: one fewer than its points.
     """
 
-    def __init__(
-        self, inks: Sequence[Ink], spec: HandwritingSpec, first_points: int | None = None
-    ) -> None:
+    def __init__(self, inks: Sequence[Ink], spec: HandwritingSpec) -> None:
         """Normalises the offsets and encodes the texts.
 
         Args:
             inks: Prepared lines.
             spec: Of the data; its alphabet holds all their characters.
-            first_points: Only so many points of each count; None for all.
         """
         self.inks = list(inks)
-        self._steps = [
-            torch.from_numpy(normalise(offsets(ink.points[:first_points]), spec))
-            for ink in self.inks
-        ]
-        self.lengths = np.array([len(steps) - 1 for steps in self._steps], np.int64)
+        self.lengths = np.array([len(ink.points) - 1 for ink in self.inks], np.int64)
+        self._steps = [torch.from_numpy(normalise(offsets(ink.points), spec)) for ink in self.inks]
         self._texts = [torch.from_numpy(encode(ink.text, spec.alphabet)) for ink in self.inks]
 
     def __len__(self) -> int:

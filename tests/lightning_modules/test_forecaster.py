@@ -8,7 +8,6 @@ from torch.nn import functional
 from data_modules.errors import UserError
 from data_modules.series import SeriesBatch
 from data_modules.synthetic_series import SyntheticSeries
-from lightning_modules.saving import save_model
 from pipelines.experiment import build_model, load_weights
 
 # Options that contradict one another ----------------------------------------------------------
@@ -395,31 +394,6 @@ def test_warm_start_from_something_else_is_refused(config, sines, make_trainer, 
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     with pytest.raises(UserError, match=r"warm_start: .*text\.ckpt is not a checkpoint"):
         load_weights(model, tmp_path / "text.ckpt")
-
-
-def test_warm_start_from_a_saved_model(config, sines, make_trainer, tmp_path):
-    model, _ = trained(config, sines, make_trainer)
-    save_model(model, dict(model.hparams), tmp_path / "model")
-    warm = build_model(config | {"seed": 99, "warm_start": str(tmp_path / "model")}, sines)
-    assert torch.equal(weights(warm), weights(model))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        UserError, match=r"warm_start: there is no file .*empty.weights\.safetensors"
-    ):
-        load_weights(warm, tmp_path / "empty")
-
-
-def test_only_chosen_weights_train(config, sines, make_trainer):
-    names = [name for name, _ in build_model(config, sines).named_parameters()]
-    chosen = names[-1]
-    given = config | {"train_only": [chosen]}
-    before = dict(build_model(given, sines).named_parameters())
-    model, _ = trained(given, sines, make_trainer)
-    changed = [name for name, now in model.named_parameters() if not torch.equal(now, before[name])]
-    assert changed == [chosen] != names
-    for wrong in ([], [""], [chosen, "nothing"]):
-        with pytest.raises(UserError, match=f"train_only: .* begins no name .*{chosen}"):
-            build_model(config | {"train_only": wrong}, sines)
 
 
 def test_the_monitor_is_the_metric_chosen(config, sines):

@@ -131,18 +131,3 @@ def test_only_the_synthesiser_reads_the_text(model, part):
 def test_an_architecture_that_leaves_steps_out_is_refused():
     with pytest.raises(ValueError, match=r"ConvGRU returns a feature every 2 steps"):
         predictor("ConvGRU", stride=2)
-
-
-def test_adaptive_noise_saved_before_there_was_a_start_is_read():
-    options = {"hidden_size": 5, "weight_noise": 0.1, "adaptive_weight_noise": True}
-    model, older = (HandwritingSynthesizer(SPEC.to_dict(), **options) for _ in range(2))
-    with torch.no_grad():
-        model.noise.log_deviation.normal_()
-    saved = model.state_dict()
-    count = saved.pop("network.start").numel()
-    # The noise of the start comes first.
-    assert next(model.noise.weights(model))[1] is model.network.start
-    saved["noise.log_deviation"] = saved["noise.log_deviation"][count:].clone()
-    older.load_state_dict(saved)
-    torch.testing.assert_close(older.noise.log_deviation[count:], model.noise.log_deviation[count:])
-    torch.testing.assert_close(older.noise.log_deviation[:count], torch.full((count,), 0.1).log())

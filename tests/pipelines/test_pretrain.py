@@ -99,23 +99,3 @@ def test_they_are_made_by_one_command(name, store, in_small, tmp_path):
     pretrain.main([*arguments, f"--only=[{name}]"])
     again = load_file(tmp_path / "made" / name / WEIGHTS)
     assert all(np.array_equal(first[key], again[key]) for key in first)
-
-
-@pytest.mark.slow
-def test_a_start_is_learned_alone(store, in_small, tmp_path, monkeypatch):
-    learned = [option for option in pretrain._START_ALONE if "trainer" not in option]
-    monkeypatch.setattr(pretrain, "_START_ALONE", learned)
-    folders = [f"--checkpoints={tmp_path / 'checkpoints'}", "--only=[synthesizer]"]
-    pretrain.main([*folders, f"--to={tmp_path / 'made'}"])
-    of = tmp_path / "made" / "synthesizer"
-    pretrain.main([*folders, f"--to={tmp_path / 'other'}", f"--start_of={of}"])
-    before, after = (load_file(path / WEIGHTS) for path in (of, tmp_path / "other" / "synthesizer"))
-    assert {name for name in before if not torch.equal(before[name], after[name])} == {
-        "network.start"
-    }
-
-
-def test_only_a_synthesiser_has_a_start(capsys):
-    with pytest.raises(SystemExit):
-        pretrain.main(["--start_of=somewhere"])
-    assert "--start_of is of a synthesiser" in capsys.readouterr().err

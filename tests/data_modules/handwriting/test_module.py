@@ -268,18 +268,6 @@ def test_loaders_give_every_line_once():
         data.loader("dev")
 
 
-def test_beginnings_are_those_of_the_training_lines():
-    whole, begun = made(), made(first_points=7)
-    assert begun.spec == whole.spec, "of whole lines"
-    for part in ("validation", "test"):
-        assert begun.parts[part].lengths.tolist() == whole.parts[part].lengths.tolist()
-    assert set(begun.parts["train"].lengths) == {6}
-    first, all_ = (data.parts["train"][3] for data in (begun, whole))
-    assert torch.equal(first.inputs, all_.inputs[:6])
-    assert torch.equal(first.targets, all_.targets[:6])
-    assert torch.equal(first.text, all_.text) and first.lengths == 6
-
-
 def test_sizes_are_described():
     data = made(alphabet=ALL)
     told = data.describe()
@@ -317,7 +305,6 @@ def test_a_second_setup_changes_nothing():
         ("alphabet", "abca"),
         ("max_points", 1),
         ("max_characters", 0),
-        ("first_points", 1),
     ],
 )
 def test_options_out_of_range_are_named(option, value):
