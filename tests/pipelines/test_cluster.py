@@ -298,6 +298,14 @@ def test_a_killed_driver_goes_on(place, cluster, calm):
     check_same(place, calm)
 
 
+# Before a node with a GPU comes and goes: Ray takes some time to see that a node is gone.
+def test_gpus_that_no_machine_has_are_refused(place, cluster):
+    process = place.start("--ray.gpus_per_trial=0.5")
+    assert process.wait(120) == 2
+    assert "asks for 1 cores (num_threads, ray.cpus_per_trial) and 0.5 GPUs" in place.said
+    assert "Traceback" not in place.said
+
+
 GPUS = """
 import os, sys, time
 from pathlib import Path
@@ -343,17 +351,10 @@ def test_four_trials_share_a_gpu(cluster, tmp_path):
     assert said.stdout.strip() == "4 {'0'}", said.stderr
 
 
-def test_gpus_that_no_machine_has_are_refused(place, cluster):
-    process = place.start("--ray.gpus_per_trial=0.5")
-    assert process.wait(120) == 2
-    assert "asks for 1 cores (num_threads, ray.cpus_per_trial) and 0.5 GPUs" in place.said
-    assert "Traceback" not in place.said
-
-
 OTHER_CODE = """
 import sys
-from pipelines import compare, comparison
-comparison.source_digest = lambda networks: "other"
+from pipelines import campaign, compare
+campaign.source_digest = lambda networks: "other"
 compare.main(sys.argv[1:])
 """
 
