@@ -48,13 +48,16 @@ def is_main() -> bool:
 
 
 @functools.cache  # one watch for a process
-def end_with_parent() -> None:
+def end_with_parent(parent: int | None = None) -> None:
     """Ends this process when the one that started it is gone, however that came about.
 
     Otherwise it might wait for it in a collective operation, for as long as half an hour, or train
     what has been given to another process.
+
+    Args:
+        parent: Number of that process, which may be gone already; None for the present parent.
     """
-    parent = os.getppid()
+    parent = os.getppid() if parent is None else parent
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -58,6 +58,7 @@ class Settings:
         max_request_bytes: Largest body of a request.
         max_waiting: Requests that may wait in a worker.
         reload_seconds: How often each asks for a new champion.
+        parent: Number of the process that starts the workers.
     """
 
     uri: str
@@ -67,6 +68,7 @@ class Settings:
     max_request_bytes: int
     max_waiting: int
     reload_seconds: float
+    parent: int
 
 
 def parser() -> ArgumentParser:
@@ -142,7 +144,7 @@ def build(settings: Settings) -> "Starlette":
     from pipelines.scoring_server import ScoringServer
 
     if settings.workers > 1:
-        end_with_parent()
+        end_with_parent(settings.parent)
     # Together the workers use every core once, unless the environment says less.
     share = max(1, _cores() // settings.workers)
     torch.set_num_threads(min(share, torch.get_num_threads()))
@@ -219,7 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ScoredModel(folder, name).check()
         options = {key: config[key] for key in ("workers", "max_request_bytes", "max_waiting")}
         settings = Settings(
-            config.model, name, folder, reload_seconds=config.reload_seconds, **options
+            config.model,
+            name,
+            folder,
+            reload_seconds=config.reload_seconds,
+            parent=os.getpid(),
+            **options,
         )
         if not _is_loopback(config.host):
             print(
