@@ -270,7 +270,7 @@ def test_started_again_nothing_new_runs(place):
     pd.testing.assert_frame_equal(place.table(), table)
     assert place.parent().info.status == "FINISHED"
     assert len(place.store.search_model_versions("name = 'tiny'")) == 1
-    assert "9 of its trials are done" in " ".join(place.shown.split())
+    assert "trials that are done: 9" in " ".join(place.shown.split())
 
 
 def test_one_missing_trial_is_rerun(place):
