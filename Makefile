@@ -31,7 +31,7 @@ help: ## List the targets
 mlruns:
 	@mkdir -p mlruns
 
-compare: .venv/.installed | mlruns ## Compare every architecture on the embedded data (TASK=tweets, TASK=handwriting, ARGS='...')
+compare: .venv/.installed | mlruns ## Compare every architecture on the embedded data (TASK=panel, imputation, sequences, tweets, handwriting; ARGS='...')
 	$(BIN)/python -m pipelines.compare --config $(CONFIG) $(ARGS)
 
 reference: .venv/.installed | mlruns ## The reference table: as compare, longer (about half an hour)

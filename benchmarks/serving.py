@@ -32,7 +32,7 @@ from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
 from pipelines.classifying import classify_texts
 from pipelines.experiment import build_data, build_model, plain
-from pipelines.forecasting import Request, forecast_requests, unscaled
+from pipelines.forecasting import Request, forecast_requests
 from pipelines.packaging import log_served_model
 from pipelines.train import parser as train_parser
 
@@ -71,7 +71,7 @@ def untrained(config: str, *options: str) -> tuple[Any, Any]:
 
 def histories(data: Any) -> list[dict[str, list[float]]]:
     """Returns windows of the test part, in original units."""
-    windows = unscaled(data.spec, data.parts["test"].values[:64, : data.spec.window])
+    windows = data.spec.to_raw(data.parts["test"].values[:64, : data.spec.window])
     return [{"y": each[:, 0].tolist()} for each in windows]
 
 

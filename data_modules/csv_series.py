@@ -9,19 +9,34 @@ import numpy as np
 import pandas as pd
 import torch
 
+from data_modules.channels import (
+    Channels,
+    channel_values,
+    check_varying,
+    choose_targets,
+    choose_time_column,
+    column_values,
+    find_categories,
+    log_targets,
+    text_columns,
+    unseen_texts,
+)
 from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
+from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
+from data_modules.origins import check_origins, moved_on, rolling_origins
 from data_modules.series import SeriesDataModule, SeriesWindows, chronological_parts
 from data_modules.specification import SeriesSpec
 from data_modules.splitting import (
     check_split,
     data_digest,
+    default_units,
     fit_scaling,
     overlapping_block_length,
     part_boundaries,
     split_ends,
 )
-from data_modules.timestamps import check_order, infer_frequency, irregular_steps
+from data_modules.timestamps import check_order, infer_frequency, irregular_warning
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,11 +52,15 @@ class CsvSeries(SeriesDataModule):
     once, as float32.
     """
 
+    rolling = True
+
     def __init__(
         self,
         path: str,
         target: list[str] | str | None = None,
-        columns: list[str] | None = None,
+        past: list[str] | None = None,
+        known: list[str] | None = None,
+        calendar: list[str] | None = None,
         time_column: str | None = None,
         date_format: str | None = None,
         horizon: int = 10,
@@ -58,6 +77,9 @@ class CsvSeries(SeriesDataModule):
         batch_size: int = 32,
         evaluation_batch_size: int = 1000,
         stride: int = 1,
+        origins: int | None = None,
+        origin_stride: int = 1,
+        origin_block: list[int] | None = None,
         stateful: bool = False,
         header: bool = True,
         separator: str = ",",
@@ -69,8 +91,12 @@ class CsvSeries(SeriesDataModule):
 
         Args:
             path: The file: .csv or .csv.gz, with one row for each time step.
-            target: Column or columns to forecast; by default the only column of numbers.
-            columns: Input columns; by default the targets, which are inputs in any case.
+            target: Column or columns to forecast, inputs too; by default the only column of
+                numbers.
+            past: Further input columns, of numbers or texts, whose future nobody knows.
+            known: Input columns, of numbers or texts, whose future is known, such as holidays.
+            calendar: Inputs made from the timestamps: minute, hour, day_of_week, day_of_month,
+                day_of_year, month, quarter.
             time_column: Column of timestamps; by default the first whose text reads as dates.
             date_format: How dates are written, as in '%d/%m/%Y %H:%M', or 'unix'.
             horizon: Steps to forecast.
@@ -79,7 +105,7 @@ class CsvSeries(SeriesDataModule):
                 validation, test and (optionally) after test. By default [0.6, 0.2, 0.2].
             calibration_fraction: Share of the validation rows kept for calibration.
             scaling: "standard" for zero mean and unit deviation in the training part, or "none".
-            transform: "log" to take the logarithm of every value before scaling, or "none".
+            transform: "log" to take the logarithm of the targets before scaling, or "none".
             missing: "error"; "ffill" to repeat the last value; "interpolate" to draw a line
                 (which looks ahead of the gap, though never into another part).
             duplicates: "error", or "drop" to remove rows that repeat an earlier one entirely.
@@ -89,7 +115,13 @@ class CsvSeries(SeriesDataModule):
             season_length: Steps in a season, such as 12 for monthly data.
             batch_size: Windows in a training batch; parallel streams if stateful.
             evaluation_batch_size: Windows in a batch of any other part.
-            stride: Steps between training windows; evaluation uses every window.
+            stride: Steps between training windows; validation and calibration use every window.
+            origins: Number of test forecasts, the latest ones; by default all.
+            origin_stride: Rows from the origin of a test forecast to that of the next.
+            origin_block: Forecast only from the origin with the first number, counted from 0, to
+                the one before the second, and let all parts end as much later as the first lies
+                after the first one of all (``refit_every`` of a comparison fills it in). Scaling
+                stays that of the training part before.
             stateful: Whether training batches continue one another.
             header: Whether the first line names the columns; if not, they are column_1 and so on.
             separator: What stands between cells: one character, "tab" or "space".
@@ -125,11 +157,18 @@ class CsvSeries(SeriesDataModule):
                 "stride does not go with stateful: consecutive chunks are one window apart; "
                 "leave stride out"
             )
+        check_origins(origins, origin_stride, origin_block)
+        if origin_block is not None and missing == "interpolate":
+            raise UserError(
+                "missing: interpolate draws lines across gaps that a later training part would "
+                "see into the future by: with origin_block, or refit_every, write ffill"
+            )
         if season_length is not None and season_length < 2:
             raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
         self.path = path
         self.target = target
-        self.columns = columns
+        self.past, self.known = list(past or []), list(known or [])
+        self.calendar = list(calendar or [])
         self.time_column = time_column
         self.date_format = date_format
         self.split: list[int | float | str] = [0.6, 0.2, 0.2] if split is None else list(split)
@@ -141,6 +180,9 @@ class CsvSeries(SeriesDataModule):
         self.metric_units = metric_units
         self.season_length = season_length
         self.stride = stride
+        self.origins = origins
+        self.origin_stride = origin_stride
+        self.origin_block = origin_block
         self.header = header
         self.separator = separator
         self.decimal = decimal
@@ -162,92 +204,80 @@ class CsvSeries(SeriesDataModule):
         table = read_table(
             self.path, self.header, self.separator, self.encoding, self.decimal, self.skip_rows
         )
-        time_column = self._choose_time_column(table)
-        targets = self._choose_targets(table, time_column)
-        channels = [*(self.columns or []), *(t for t in targets if t not in (self.columns or []))]
-        if len(set(channels)) < len(channels):
-            raise UserError(f"columns {channels} names a column twice: name each once")
-        if time_column in channels:
-            raise UserError(
-                f"{time_column!r} is the time column and cannot be a target or an input: leave "
-                "it out, or choose another time_column"
-            )
+        targets = [self.target] if isinstance(self.target, str) else self.target
+        others = [*self.past, *self.known]
+        time_column = choose_time_column(
+            table, self.time_column, [*(targets or []), *others], self.date_format
+        )
+        channels = Channels(
+            choose_targets(table, targets, [time_column, *others]),
+            self.past,
+            self.known,
+            calendar=self.calendar,
+        )
+        channels.check({"time_column": time_column})
         times = None
         if time_column is not None:
             table, times = check_order(
-                table, time_column, channels, self.date_format, self.sort, self.duplicates
+                table, time_column, channels.columns, self.date_format, self.sort, self.duplicates
             )
-        values = np.stack([table.numbers(name) for name in channels], axis=1)
+        elif self.calendar:
+            raise UserError(
+                f"calendar needs timestamps, and {self.path} has no column of them: set "
+                "time_column, or leave calendar out"
+            )
         boundaries = self._boundaries(table, times)
-        values, filled = self._fill(table, values, channels, boundaries)
-        if self.transform == "log":
-            _check_positive(table, values, channels)
-            values = np.log(values)
-        training = values[: boundaries["train"][1]]
-        _check_varying(table, training, channels)
-        location, scale = fit_scaling(training, self.scaling)
+        training = np.arange(boundaries["train"][1])
+        channels = dataclasses.replace(
+            channels,
+            categories={
+                name: find_categories(table, name, training)
+                for name in text_columns(table, [*self.past, *self.known])
+            },
+        )
+        values, filled, strange = self._values(table, times, channels, boundaries)
+        numbers = channels.number_columns
+        check_varying(table, values[training], numbers)
+        location, scale = fit_scaling(values[training], self.scaling, channels.made)
         series = torch.from_numpy((values - location) / scale).to(torch.float32)
         if not bool(series.isfinite().all()):
             raise UserError(
                 f"{self.path} holds values too large for float32: set scaling: standard"
             )
-        stride = self.window if self.stateful else self.stride
-        parts = chronological_parts(series, boundaries, self.window, self.horizon, stride)
+        origins = rolling_origins(
+            boundaries["test"], self.horizon, self.origins, self.origin_stride, self.path
+        )
         spec = SeriesSpec(
-            channels=channels,
-            target_channels=[channels.index(name) for name in targets],
-            known_channels=[],
+            channels=channels.names,
+            target_channels=channels.target_channels,
+            known_channels=channels.known_channels,
             window=self.window,
             horizon=self.horizon,
             location=location,
             scale=scale,
             transform=self.transform,
-            metric_units=self.metric_units or ("original" if len(targets) == 1 else "scaled"),
+            metric_units=self.metric_units or default_units(channels.targets),
             season_length=self.season_length,
-            block_length=overlapping_block_length(self.window, self.horizon, len(parts["test"])),
+            block_length=overlapping_block_length(
+                self.window, self.horizon, len(origins), self.origin_stride
+            ),
+            categories=channels.categories,
+            calendar=channels.calendar,
             time_column=time_column,
             frequency=None if times is None else infer_frequency(times),
         )
-        spec = dataclasses.replace(spec, digest=data_digest([series], boundaries, spec))
+        # A block of origins belongs to the same data as the others.
+        identified: dict[str, tuple[int, ...]] = dict(boundaries)
+        if self.origins is not None or self.origin_stride > 1:
+            identified["origins"] = (origins.start, origins.stop, origins.step)
+        spec = dataclasses.replace(spec, digest=data_digest([series], identified, spec))
+        if self.origin_block is not None:
+            boundaries, origins = moved_on(boundaries, origins, self.origin_block, self.horizon)
+        stride = self.window if self.stateful else self.stride
+        parts = chronological_parts(series, boundaries, self.window, self.horizon, stride, origins)
         calibration_windows = len(parts["calibration"])
-        notes = self._report(table, times, boundaries, filled, spec, calibration_windows)
+        notes = self._report(table, times, boundaries, filled, spec, calibration_windows, strange)
         return spec, parts, notes
-
-    def _choose_time_column(self, table: CsvTable) -> str | None:
-        if self.time_column is not None:
-            table.column(self.time_column)  # refuses a name that is not there
-            return self.time_column
-        targets = [self.target] if isinstance(self.target, str) else self.target
-        spoken_for = {*(targets or []), *(self.columns or [])}
-        for name in table.names:
-            if name not in spoken_for and table.looks_like_dates(name):
-                return name
-        if self.date_format is not None:
-            raise UserError(
-                f"date_format is given, but no column of {self.path} looks like dates: set "
-                f"time_column to one of {', '.join(table.names)}"
-            )
-        return None
-
-    def _choose_targets(self, table: CsvTable, time_column: str | None) -> list[str]:
-        if self.target is not None:
-            targets = [self.target] if isinstance(self.target, str) else list(self.target)
-            if not targets or len(set(targets)) < len(targets):
-                raise UserError(f"target is {targets}: name one or more columns, each once")
-            return targets
-        candidates = self.columns or [
-            name for name in table.names if name != time_column and table.number_share(name) >= 0.5
-        ]
-        if not candidates:
-            raise UserError(
-                f"{self.path} has no column of numbers. Its columns are: {', '.join(table.names)}"
-            )
-        if len(candidates) > 1:
-            raise UserError(
-                f"{self.path} has {len(candidates)} columns to forecast: set target to one or "
-                f"more of {', '.join(candidates)}"
-            )
-        return list(candidates)
 
     def _boundaries(
         self, table: CsvTable, times: pd.DatetimeIndex | None
@@ -263,52 +293,54 @@ class CsvSeries(SeriesDataModule):
             advice="Lower window or horizon, change split, or give more rows.",
         )
 
-    def _fill(
+    def _values(
         self,
         table: CsvTable,
-        values: np.ndarray,
-        channels: list[str],
+        times: pd.DatetimeIndex | None,
+        channels: Channels,
         boundaries: dict[str, tuple[int, int]],
-    ) -> tuple[np.ndarray, dict[str, int]]:
-        """Fills the gaps as asked; returns the values and the number filled in each column."""
+    ) -> tuple[np.ndarray, dict[str, int], list[str]]:
+        """Reads the channels, with gaps filled and targets transformed as asked.
+
+        Returns:
+            Values (T, C) of the rows in use, the number filled in each column, and warnings.
+        """
         used = boundaries["test"][1]
-        gaps = np.isnan(values[:used])
-        counts = {
-            name: int(gaps[:, c].sum()) for c, name in enumerate(channels) if gaps[:, c].any()
-        }
-        if counts and self.missing == "error":
-            row, column = np.argwhere(gaps)[0]
-            listed = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
-            raise UserError(
-                f"{self.path} line {table.line(row)}, column {channels[column]!r}: the value is "
-                f"missing (in all {listed}). Set missing to ffill (repeat the last value) or "
-                "interpolate (draw a line across the gap), or fill the file yourself."
-            )
+        columns, names = column_values(table, channels)[:used], channels.columns
+        strange = unseen_texts(table, columns, channels)
+        counts = count_gaps(columns, names)
+        if self.missing == "error":
+            refuse_gaps(table, columns, names)
         # What ffill carries forward was known at the time, so it may cross from one part into the
         # next. A line across a gap looks ahead, so it is drawn within one part.
-        ranges = [(0, used)] if self.missing == "ffill" else list(boundaries.values())
-        for start, end in ranges:
-            part = pd.DataFrame(values[start:end])
-            leading = np.argwhere(np.isnan(values[start]))
-            if len(leading):
-                column = int(leading[0, 0])
-                present = np.flatnonzero(~np.isnan(values[start:end, column]))
-                length = int(present[0]) if len(present) else end - start
-                advice = (
-                    f"set skip_rows to {self.skip_rows + length}"
-                    if start == 0
-                    else "set missing to ffill, or move split"
-                )
-                raise UserError(
-                    f"{self.path} line {table.line(start)}, column {channels[column]!r}: "
-                    f"{length} values are missing at the start of "
-                    f"{'the series' if start == 0 else 'a part'}, so there is nothing to fill "
-                    f"them from: {advice}."
-                )
-            # After the last value of a part, interpolation repeats it.
-            filled = part.ffill() if self.missing == "ffill" else part.interpolate("linear")
-            values[start:end] = filled.to_numpy()
-        return values[:used], counts
+        starts = [0] if self.missing == "ffill" else [start for start, _ in boundaries.values()]
+        groups = np.searchsorted(starts, np.arange(used), side="right")
+        columns = fill_gaps(columns, groups, self.missing == "interpolate")
+        self._refuse_leading_gap(table, columns, names, groups)
+        if self.transform == "log":
+            log_targets(table, columns, channels)
+        in_use = None if times is None else times[:used]
+        return channel_values(columns, channels, in_use), counts, strange
+
+    def _refuse_leading_gap(
+        self, table: CsvTable, columns: np.ndarray, names: list[str], groups: np.ndarray
+    ) -> None:
+        left = np.argwhere(np.isnan(columns))
+        if not len(left):
+            return
+        row, column = (int(each) for each in left[0])
+        length = int((np.isnan(columns[:, column]) & (groups == groups[row])).sum())
+        advice = (
+            f"set skip_rows to {self.skip_rows + length}"
+            if row == 0
+            else "set missing to ffill, or move split"
+        )
+        raise UserError(
+            f"{self.path} line {table.line(row)}, column {names[column]!r}: "
+            f"{length} values are missing at the start of "
+            f"{'the series' if row == 0 else 'a part'}, so there is nothing to fill "
+            f"them from: {advice}."
+        )
 
     def _report(
         self,
@@ -318,23 +350,13 @@ class CsvSeries(SeriesDataModule):
         filled: dict[str, int],
         spec: SeriesSpec,
         calibration_windows: int,
+        messages: list[str],
     ) -> dict[str, Any]:
         """Returns what ``describe`` tells of the file, and logs what may surprise."""
-        messages = []
         if times is not None:
-            irregular = irregular_steps(times, spec.frequency)
-            if spec.frequency is None:
-                messages.append(
-                    f"{self.path}: the time steps have no usual length; rows are taken as "
-                    "equally spaced"
-                )
-            elif len(irregular):
-                row = int(irregular[0])
-                messages.append(
-                    f"{self.path}: {len(irregular)} of {len(times) - 1} time steps differ from "
-                    f"the usual {spec.frequency!r}, first on line {table.line(row + 1)} "
-                    f"({times[row]} to {times[row + 1]}); rows are taken as equally spaced"
-                )
+            irregular = irregular_warning(table, times, spec.frequency)
+            if irregular is not None:
+                messages.append(irregular)
         if filled:
             listed = ", ".join(f"{count} in {name!r}" for name, count in filled.items())
             messages.append(f"{self.path}: filled missing values by {self.missing}: {listed}")
@@ -351,9 +373,12 @@ class CsvSeries(SeriesDataModule):
             "rows": len(table.cells),
             "unused_rows": len(table.cells) - boundaries["test"][1],
             "boundaries": boundaries,
+            "origin_stride": self.origin_stride,
             "time_column": spec.time_column,
             "frequency": spec.frequency,
             "filled": filled,
+            "past": self.past,
+            "known": self.known,
             "warnings": messages,
         }
         if times is not None:
@@ -362,26 +387,3 @@ class CsvSeries(SeriesDataModule):
                 for name, (start, end) in boundaries.items()
             }
         return notes
-
-
-def _check_positive(table: CsvTable, values: np.ndarray, channels: list[str]) -> None:
-    wrong = np.argwhere(values <= 0)
-    if len(wrong):
-        row, column = wrong[0]
-        raise UserError(
-            f"{table.path} line {table.line(row)}, column {channels[column]!r}: the value "
-            f"{values[row, column]:g} has no logarithm ({len(wrong)} values are not above 0): "
-            "set transform to none"
-        )
-
-
-def _check_varying(table: CsvTable, training: np.ndarray, channels: list[str]) -> None:
-    for column, name in enumerate(channels):
-        values = training[:, column]
-        # Differences in the last digits of float64 are not variation.
-        if np.ptp(values) <= 1e-12 * np.abs(values).max():
-            raise UserError(
-                f"{table.path}, column {name!r} is constant ({values[0]:g}) throughout the "
-                f"training part (lines {table.line(0)} to {table.line(len(training) - 1)}): leave "
-                "the column out, or change split"
-            )

@@ -52,8 +52,8 @@ class CsvTable:
         """Returns a table of these rows, in this order; lines stay those of the file."""
         return dataclasses.replace(self, cells=self.cells.iloc[rows])
 
-    def column(self, name: str) -> pd.Series:
-        """Returns the text of a column, without blanks around it.
+    def check_column(self, name: str) -> None:
+        """Refuses the name of a column that does not exist.
 
         Raises:
             UserError: There is no such column.
@@ -66,6 +66,14 @@ class CsvTable:
                 f"{self.path} has no column {name!r}.{hint} Its columns are: "
                 f"{', '.join(self.names)}"
             )
+
+    def column(self, name: str) -> pd.Series:
+        """Returns the text of a column, without blanks around it.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        self.check_column(name)
         return self.cells[name].str.strip()
 
     def number_share(self, name: str) -> float:
@@ -108,6 +116,15 @@ class CsvTable:
                 "or leave it empty if it is missing."
             )
         return values
+
+    def texts(self, name: str) -> pd.Series:
+        """Returns a column as texts, NaN where a value is missing.
+
+        Raises:
+            UserError: There is no such column.
+        """
+        text = self.column(name)
+        return text.mask(text.isin(_MISSING))
 
     def _parsed(self, text: pd.Series) -> pd.Series:
         if self.decimal == ",":
@@ -293,6 +310,12 @@ def _read_records(path: Path, text: str, separator: str) -> pd.DataFrame:
         if separator != r"\s+":
             line, count = _wrong_record(text, separator, expected)
             if count > expected:
+                other = next((each for each in ";\t|" if each in text.splitlines()[0]), None)
+                if expected == 1 and other is not None:
+                    raise UserError(
+                        f"{path} line {first} holds {other!r} and no {separator!r}: set separator "
+                        f"to {'tab' if other == chr(9) else other!r}"
+                    ) from error
                 raise UserError(
                     f"{path} line {line}: {count} cells, where line {first} has {expected}. "
                     "Correct the line, or put text that holds the separator "

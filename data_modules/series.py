@@ -5,7 +5,7 @@ H steps to forecast, C channels (input columns).
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
+
+_BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
 
 __all__ = ["SeriesBatch", "SeriesDataModule", "SeriesSpec", "SeriesWindows"]
 
@@ -32,42 +34,125 @@ class SeriesBatch(NamedTuple):
 
 
 class SeriesWindows(Dataset[SeriesBatch]):
-    """The windows of one part, as a view of its series: they take no memory of their own."""
+    """The windows of one part, as a view of its series: they take no memory of their own.
 
-    def __init__(self, values: Tensor) -> None:
-        """Wraps windows.
+    Attributes:
+        rows: All series, one after another (R, C), scaled, float32.
+        length: Steps in a window (W + H).
+        stride: Steps between the starts of neighbouring windows of a series.
+        counts: Windows of each series (S).
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        length: int,
+        firsts: Sequence[int] | Tensor = (0,),
+        counts: Sequence[int] | Tensor | None = None,
+        stride: int = 1,
+        begins: Sequence[int] | Tensor | None = None,
+    ) -> None:
+        """Places windows on series.
 
         Args:
-            values: Windows (N, W + H, C), scaled, float32.
+            rows: All series, one after another (R, C), scaled, float32.
+            length: Steps in a window.
+            firsts: The row at which the first window of each series begins (S).
+            counts: Windows of each series (S), 0 for a series that has none in this part; by
+                default as many as fit between ``firsts[0]`` and the last row, of one series.
+            stride: Steps between the starts of neighbouring windows of a series.
+            begins: The row at which each series begins (S); by default, of one series the first,
+                of several that at which the first window of each does.
         """
-        self.values = values
+        self.rows, self.length, self.stride = rows, length, stride
+        firsts = torch.as_tensor(firsts, dtype=torch.int64)
+        if counts is None:
+            counts = [max(0, (len(rows) - int(firsts[0]) - length) // stride + 1)]
+        counts = torch.as_tensor(counts, dtype=torch.int64)
+        if begins is None:
+            begins = firsts if len(firsts) > 1 else [0]
+        self._begins = torch.as_tensor(begins, dtype=torch.int64)
+        self.counts = counts
+        self._ends = counts.cumsum(0)
+        self._count = int(self._ends[-1]) if len(counts) else 0
+        # Window i of series s begins at row i * stride + shifts[s].
+        self._shifts = firsts - (self._ends - counts) * stride
+        self._everywhere = rows.unfold(0, length, 1).transpose(1, 2) if self._count else None
 
     def __len__(self) -> int:
         """Returns the number of windows (N)."""
-        return len(self.values)
+        return self._count
 
     def __getitem__(self, index: int) -> SeriesBatch:
         """Returns one window: values (W + H, C) and its number ()."""
-        return SeriesBatch(self.values[index], torch.tensor(index))
+        if not -self._count <= index < self._count:
+            raise IndexError(f"there is no window {index} among {self._count}")
+        values, numbers = self.__getitems__([index % self._count])
+        return SeriesBatch(values[0], numbers[0])
 
-    def __getitems__(self, indices: Sequence[int]) -> SeriesBatch:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> SeriesBatch:
         """Returns the windows of a batch, copied out of the series in one operation."""
-        index = torch.tensor(indices, dtype=torch.int64)
-        return SeriesBatch(self.values.index_select(0, index), index)
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        if self._everywhere is None:
+            return SeriesBatch(self.rows.new_empty(0, self.length, self.rows.shape[1]), index)
+        return SeriesBatch(self._everywhere.index_select(0, self.starts(index)), index)
 
+    def series(self, index: Tensor) -> Tensor:
+        """Returns the number of the series (N) in which each window (N) lies."""
+        return torch.searchsorted(self._ends, index, right=True)
 
-def sliding_windows(series: Tensor, length: int, stride: int = 1) -> Tensor:
-    """Returns every window of a series as a view of it.
+    def starts(self, index: Tensor) -> Tensor:
+        """Returns the row (N) at which each window (N) begins."""
+        shifts = self._shifts
+        return index * self.stride + (shifts if len(shifts) == 1 else shifts[self.series(index)])
 
-    Args:
-        series: One series (T, C).
-        length: Steps in a window.
-        stride: Steps between the starts of neighbouring windows.
+    def numbers(self, index: Tensor) -> Tensor:
+        """Returns the number (N) that each window (N) has among those of its series, from 0."""
+        series = self.series(index)
+        return index - (self._ends - self.counts)[series]
 
-    Returns:
-        Windows (N, length, C) that share the memory of ``series``.
-    """
-    return series.unfold(0, length, stride).transpose(1, 2)
+    def whole(self, index: int) -> SeriesBatch:
+        """Returns a window with all that its series has before it: values (1, T + H, C)."""
+        at = torch.tensor([index])
+        start = int(self._begins[self.series(at)])
+        return SeriesBatch(self.rows[None, start : int(self.starts(at)) + self.length], at)
+
+    def histories(self) -> dict[int, Tensor]:
+        """Returns all rows (T, C) of each series that has windows, to the end of the last one."""
+        counts, ends = self.counts.tolist(), self._ends.tolist()
+        return {i: self.whole(ends[i] - 1).values[0] for i, count in enumerate(counts) if count}
+
+    @property
+    def most_windows(self) -> int:
+        """The largest number of windows that a series has."""
+        return int(self.counts.max()) if len(self.counts) else 0
+
+    def stretches(self) -> tuple[Tensor, Tensor]:
+        """Returns the first row (S), and the number of rows (S), that each series' windows cover.
+
+        A series without windows covers none.
+        """
+        counts = self.counts
+        firsts = (self._ends - counts) * self.stride + self._shifts
+        return firsts, torch.where(counts > 0, (counts - 1) * self.stride + self.length, 0)
+
+    @property
+    def values(self) -> Tensor:
+        """Every window (N, W + H, C): a view where there is one series, else a copy."""
+        if self._everywhere is not None and len(self._shifts) == 1:
+            first = int(self._shifts[0])
+            return self._everywhere[first : first + self._count * self.stride : self.stride]
+        return self.__getitems__(torch.arange(self._count)).values
+
+    def batches(self, every: int = 1) -> Iterator[Tensor]:
+        """Yields windows (B, W + H, C) in order, so many at a time that memory stays bounded.
+
+        Args:
+            every: Take each so-manieth window only.
+        """
+        size = max(1, _BATCH_VALUES // max(1, self.length * self.rows.shape[1]))
+        for index in torch.arange(0, self._count, every).split(size):
+            yield self.__getitems__(index).values
 
 
 def chronological_parts(
@@ -76,6 +161,7 @@ def chronological_parts(
     window: int,
     horizon: int,
     stride: int = 1,
+    origins: range | None = None,
 ) -> dict[str, SeriesWindows]:
     """Cuts one long series into windows, part by part.
 
@@ -87,17 +173,20 @@ def chronological_parts(
         boundaries: First row and row after the last of each part, in order of time.
         window: Steps of history.
         horizon: Steps to forecast.
-        stride: Steps between training windows. Evaluation always uses every window.
+        stride: Steps between training windows. Validation and calibration use every window.
+        origins: First rows of the futures that are tested; by default all within the test part.
 
     Returns:
         The windows of each part, all views of ``series``.
     """
     parts = {}
     for name, (start, end) in boundaries.items():
-        first = start if name == "train" else start - window
-        parts[name] = SeriesWindows(
-            sliding_windows(series[first:end], window + horizon, stride if name == "train" else 1)
-        )
+        first, count, step = start - window, None, 1
+        if name == "train":
+            first, step = start, stride
+        elif name == "test" and origins is not None:
+            first, count, step = origins[0] - window, [len(origins)], origins.step
+        parts[name] = SeriesWindows(series[:end], window + horizon, [first], count, step)
     return parts
 
 
@@ -117,7 +206,13 @@ class SeriesDataModule(SplitDataModule):
     ``batch_size`` streams, each a contiguous stretch of the series: batch j holds chunk j of
     every stream, in order, so that state can be carried from batch to batch. Evaluation windows
     are as always, each from a fresh state.
+
+    Attributes:
+        rolling: Whether the data take ``origin_block``, so that models can be fitted anew on the
+            way through the test part (see :mod:`data_modules.origins`).
     """
+
+    rolling = False
 
     def __init__(
         self,
@@ -205,6 +300,61 @@ class SeriesDataModule(SplitDataModule):
         if self._spec is None:
             raise RuntimeError("call setup() before asking for the parts")
         return self._parts
+
+    @property
+    def series_names(self) -> list[str]:
+        """What the series of the data are called, in the order of their numbers.
+
+        One, named after the data set, where there is one long series, and where every window is a
+        series of its own that never comes again.
+        """
+        return [self.name]
+
+    def series(self, part: str, index: Tensor) -> Tensor:
+        """Returns the number of the series (N) of which each window (N) of a part is."""
+        if len(self.series_names) == 1:
+            return torch.zeros_like(index)
+        return self.parts[part].series(index)
+
+    def target_scaling(self, series: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns how targets are scaled.
+
+        Args:
+            series: Numbers of series (B).
+
+        Returns:
+            Location and scale, float64, each (B, 1, K) or such that it expands to it.
+        """
+        targets = self.spec.target_channels
+        location = torch.tensor(self.spec.location, dtype=torch.float64)[targets]
+        return location, torch.tensor(self.spec.scale, dtype=torch.float64)[targets]
+
+    def to_original(self, scaled: Tensor, series: Tensor) -> Tensor:
+        """Undoes the scaling of targets or forecasts.
+
+        Args:
+            scaled: (B, H, K).
+            series: The number of the series of each (B).
+
+        Returns:
+            The same in original units, float64.
+        """
+        location, scale = self.target_scaling(series)
+        original = scaled.double() * scale + location
+        return original.exp() if self.spec.transform == "log" else original
+
+    def to_scaled(self, original: Tensor, series: Tensor) -> Tensor:
+        """Scales targets or forecasts (B, H, K) in original units: undoes :meth:`to_original`."""
+        location, scale = self.target_scaling(series)
+        wide = original.double()
+        return ((wide.log() if self.spec.transform == "log" else wide) - location) / scale
+
+    def to_raw(self, values: Tensor, series: Tensor) -> Tensor:
+        """Undoes the scaling of all channels of windows (B, T, C), as :meth:`to_original`."""
+        raw = self.spec.to_raw(values)
+        targets = self.spec.target_channels
+        raw[..., targets] = self.to_original(values[..., targets], series)
+        return raw
 
     def loader(self, part: str, shuffle: bool = False) -> DataLoader[SeriesBatch]:
         """Returns a loader of one part.

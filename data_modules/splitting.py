@@ -5,7 +5,7 @@ Shapes: T steps of a series, C channels.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -139,7 +139,44 @@ def part_boundaries(
     return boundaries
 
 
-def overlapping_block_length(window: int, horizon: int, test_windows: int) -> int:
+def separate_parts(
+    ends: Sequence[int], window: int, calibration_fraction: float, source: str
+) -> dict[str, tuple[int, int]]:
+    """Places the four parts where no window reaches from one into another.
+
+    Calibration is the last stretch of the validation rows, at least a window long.
+
+    Args:
+        ends: From :func:`split_ends`.
+        window: Steps in a window.
+        calibration_fraction: Share of the validation rows kept for calibration.
+        source: What is being split, for the message.
+
+    Returns:
+        First row and row after the last of each part.
+
+    Raises:
+        UserError: A part is too short to hold one window.
+    """
+    train, validation, test = ends
+    middle = validation - max(round(calibration_fraction * (validation - train)), window)
+    boundaries = {
+        "train": (0, train),
+        "validation": (train, middle),
+        "calibration": (middle, validation),
+        "test": (validation, test),
+    }
+    for name, (start, end) in boundaries.items():
+        if end - start < window:
+            raise UserError(
+                f"{source} is too short: {name} has {max(0, end - start)} rows, and a window has "
+                f"{window}. Lower window, change split (validation is shared with calibration), or "
+                "give more rows."
+            )
+    return boundaries
+
+
+def overlapping_block_length(window: int, horizon: int, test_windows: int, stride: int = 1) -> int:
     """Returns the block length for a bootstrap over windows that overlap.
 
     The errors of windows less than ``horizon`` steps apart share future values, and those less
@@ -152,29 +189,65 @@ def overlapping_block_length(window: int, horizon: int, test_windows: int) -> in
         window: Steps of history.
         horizon: Steps to forecast.
         test_windows: Windows in the test part.
+        stride: Steps from one of them to the next.
     """
-    return max(1, horizon, min(window + horizon, test_windows // 10))
+    future, seen = -(-horizon // stride), -(-(window + horizon) // stride)
+    return max(future, min(seen, test_windows // 10))
 
 
 def fit_scaling(
-    training: np.ndarray, scaling: Literal["standard", "none"]
+    training: np.ndarray, scaling: Literal["standard", "none"], unscaled: Sequence[int] = ()
 ) -> tuple[list[float], list[float]]:
     """Fits location and scale of each channel.
 
     Args:
         training: The training part alone (T, C), float64, transformed.
         scaling: "standard" for mean and standard deviation, "none" for 0 and 1.
+        unscaled: Channels that stay as they are, such as categories.
 
     Returns:
         Location and scale of each channel.
     """
-    if scaling == "none":
-        return [0.0] * training.shape[1], [1.0] * training.shape[1]
-    return training.mean(axis=0).tolist(), training.std(axis=0).tolist()
+    location, scale = np.zeros(training.shape[1]), np.ones(training.shape[1])
+    if scaling == "standard":
+        fitted = np.delete(np.arange(training.shape[1]), list(unscaled))
+        location[fitted], scale[fitted] = training[:, fitted].mean(0), training[:, fitted].std(0)
+    return location.tolist(), scale.tolist()
+
+
+def fit_scaling_by_group(
+    training: np.ndarray, groups: np.ndarray, scaling: Literal["standard", "none"]
+) -> np.ndarray:
+    """Fits location and scale of each channel in each group; a constant one has scale 1.
+
+    Args:
+        training: Rows of the training part alone (T, C), float64, transformed.
+        groups: The group of each row (T), numbers from 0 of which none is left out.
+        scaling: As in :func:`fit_scaling`.
+
+    Returns:
+        Location and scale (2, groups, C).
+    """
+    sizes = np.bincount(groups)
+    fitted = np.zeros((2, len(sizes), training.shape[1]))
+    fitted[1] = 1
+    if scaling == "standard":
+        for channel, values in enumerate(training.T):
+            mean = np.bincount(groups, values) / sizes
+            deviation = (np.bincount(groups, (values - mean[groups]) ** 2) / sizes) ** 0.5
+            # Differences in the last digits of float64 are not variation.
+            varies = deviation > 1e-12 * np.abs(mean)
+            fitted[:, :, channel] = mean, np.where(varies, deviation, 1.0)
+    return fitted
+
+
+def default_units(targets: Sequence[str]) -> Literal["original", "scaled"]:
+    """Returns the units of errors: those of the data for one target, whose units are one."""
+    return "original" if len(targets) == 1 else "scaled"
 
 
 def data_digest(
-    values: Sequence[Tensor], boundaries: dict[str, tuple[int, int]], spec: SeriesSpec
+    values: Sequence[Tensor], boundaries: Mapping[str, tuple[int, ...]], spec: SeriesSpec
 ) -> str:
     """Identifies split data: 16 hexadecimal digits, the same in every process.
 
@@ -185,7 +258,8 @@ def data_digest(
 
     Args:
         values: The scaled series, float32.
-        boundaries: First row (or series) and the one after the last of each part.
+        boundaries: First row (or series) and the one after the last of each part; the origins of
+            the test part, where they are not all within it.
         spec: The specification, its digest yet empty.
     """
     # Nine digits, because the last bits of a mean may differ between machines.

@@ -12,7 +12,6 @@ from data_modules.series import (
     SeriesDataModule,
     SeriesWindows,
     chronological_parts,
-    sliding_windows,
 )
 from data_modules.specification import SeriesSpec
 from data_modules.splitting import (
@@ -252,8 +251,15 @@ class SyntheticSeries(SeriesDataModule):
         training = raw[: sizes["train"]].reshape(-1, self.variates)
         location, scale = fit_scaling(training, self.scaling)
         values = torch.from_numpy((raw - location) / scale).to(torch.float32)
+        rows = values.flatten(0, 1)
         parts = {
-            name: SeriesWindows(values[first:last]) for name, (first, last) in boundaries.items()
+            name: SeriesWindows(
+                rows[first * steps : last * steps],
+                steps,
+                firsts=range(0, (last - first) * steps, steps),
+                counts=[1] * (last - first),
+            )
+            for name, (first, last) in boundaries.items()
         }
         return self._finish([values], boundaries, location, scale, parts, block_length=1)
 
@@ -294,7 +300,7 @@ class SyntheticSeries(SeriesDataModule):
                     "third of sizes, or write 0 for extra_test_step"
                 )
             name = f"test_step_{self.extra_test_step:g}"
-            parts[name] = SeriesWindows(sliding_windows(extra, length))
+            parts[name] = SeriesWindows(extra, length)
             stored.append(extra)
         block_length = overlapping_block_length(self.window, self.horizon, len(parts["test"]))
         return self._finish(stored, boundaries, location, scale, parts, block_length)

@@ -86,3 +86,8 @@ class TextBatch(NamedTuple):
     lengths: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+    @property
+    def inputs(self) -> Tensor:
+        """What a model reads: the tokens."""
+        return self.tokens

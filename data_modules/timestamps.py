@@ -115,3 +115,28 @@ def irregular_steps(times: pd.DatetimeIndex, frequency: str | None) -> np.ndarra
         warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
         expected = times[:-1] + to_offset(frequency)
     return np.flatnonzero(expected != times[1:])
+
+
+def irregular_warning(
+    table: CsvTable, times: pd.DatetimeIndex, frequency: str | None
+) -> str | None:
+    """Says that steps differ from the usual one; None where none does.
+
+    Args:
+        table: The rows, for their lines.
+        times: Their timestamps in rising order.
+        frequency: The usual step, as a pandas offset alias; None for none.
+    """
+    if frequency is None:
+        return (
+            f"{table.path}: the time steps have no usual length; rows are taken as equally spaced"
+        )
+    irregular = irregular_steps(times, frequency)
+    if not len(irregular):
+        return None
+    row = int(irregular[0])
+    return (
+        f"{table.path}: {len(irregular)} of {len(times) - 1} time steps differ from the usual "
+        f"{frequency!r}, first on line {table.line(row + 1)} ({times[row]} to {times[row + 1]}); "
+        "rows are taken as equally spaced"
+    )

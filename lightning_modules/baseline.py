@@ -4,7 +4,6 @@ Shapes: B windows, N windows in a part, T steps of history, W steps in a window,
 forecast, C channels, K target channels.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -16,8 +15,6 @@ from lightning_modules.uncertainty import ConformalIntervals
 
 if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
-
-_BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
 
 
 class Baseline(FittedModel, ConformalIntervals):
@@ -73,6 +70,13 @@ class Baseline(FittedModel, ConformalIntervals):
             self.fitted.fill_(True)
         return self
 
+    def follow(self, data: "SeriesDataModule") -> None:
+        """Takes up again, after loading, what it learned of each series and no file holds.
+
+        Args:
+            data: The data, set up, to which it was fitted.
+        """
+
     def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
         """Forecasts.
 
@@ -114,18 +118,12 @@ class Baseline(FittedModel, ConformalIntervals):
     def _validation_error(self, data: "SeriesDataModule") -> float:
         """Returns the mean squared error of ``_forecast`` on the validation part."""
         total, count = 0.0, 0
-        for values in window_batches(data.parts["validation"].values):
+        for values in data.parts["validation"].batches():
             history, known_future, future = self.spec.split(values)
             forecast = self._forecast(history, known_future)
             total += float(squared_errors(self.spec, forecast, future).sum())
             count += future.numel()
         return total / count
-
-
-def window_batches(windows: Tensor) -> Iterator[Tensor]:
-    """Cuts windows (N, W + H, C) into batches of bounded size."""
-    size = max(1, _BATCH_VALUES // max(1, windows[:1].numel()))
-    yield from windows.split(size)
 
 
 def squared_errors(spec: SeriesSpec, forecast: Tensor, future: Tensor) -> Tensor:

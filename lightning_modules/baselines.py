@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from data_modules.specification import SeriesSpec
-from lightning_modules.baseline import Baseline, squared_errors, window_batches
+from lightning_modules.baseline import Baseline, squared_errors
+from lightning_modules.classical_baselines import CLASSICAL
 from lightning_modules.linear_baseline import Linear
+from lightning_modules.naive2 import Naive2
 from lightning_modules.sine_oracle import SineOracle
 
 if TYPE_CHECKING:
@@ -253,10 +255,12 @@ class Differencing(Baseline):
 BASELINES: dict[str, type[Baseline]] = {
     "naive": Naive,
     "extrapolation": Extrapolation,
+    "naive2": Naive2,
     "seasonal_naive": SeasonalNaive,
     "moving_average": MovingAverage,
     "differencing": Differencing,
     "linear": Linear,
+    **CLASSICAL,
     "oracle": SineOracle,
 }
 """The classical forecasters by name; ``applies_to`` tells which make sense for some data."""
@@ -310,12 +314,11 @@ def find_season(data: "SeriesDataModule", trend: bool = False) -> int:
             f"no season fits into a window of {spec.window} steps: choose a window of at least "
             f"{2 + trend}"
         )
-    windows = data.parts["train"].values
-    windows = windows[:: -(-len(windows) // _SEASON_WINDOWS)]
+    windows = data.parts["train"]
     lags = range(2, spec.window + 1 - trend)
     ahead = torch.arange(spec.horizon)
     totals = torch.zeros(len(lags), dtype=torch.float64)
-    for values in window_batches(windows):
+    for values in windows.batches(every=-(-len(windows) // _SEASON_WINDOWS)):
         history, _, future = spec.split(values)
         past = history[..., spec.target_channels]
         for k, lag in enumerate(lags):

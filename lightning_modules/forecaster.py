@@ -17,12 +17,13 @@ from torchmetrics import (
 from data_modules.series import SeriesBatch, SeriesSpec
 from lightning_modules.architectures import State, detach_state
 from lightning_modules.building import build_architecture
+from lightning_modules.instance_normalization import Kind, Level
 from lightning_modules.optimization import OptimizedModule, TrainingLoss
+from lightning_modules.series_inputs import SeriesInputs
 from lightning_modules.uncertainty import (
     ConformalIntervals,
-    active_dropouts,
+    MonteCarloIntervals,
     check_quantiles,
-    only_dropout_training,
     quantile_loss,
 )
 
@@ -37,7 +38,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 OutputMode = Literal["recursive", "sequence_to_vector", "sequence_to_sequence"]
 
 
-class Forecaster(ConformalIntervals, OptimizedModule):
+class Forecaster(MonteCarloIntervals, ConformalIntervals, OptimizedModule):
     """Forecasts the next ``horizon`` values of the target channels with any causal architecture.
 
     Args:
@@ -54,6 +55,11 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         mc_samples: Passes with dropout on for the Monte Carlo interval (Gal & Ghahramani 2016).
         stateful: Carry the detached state from one training batch to the next: data.stateful,
             whose batches are then consecutive chunks.
+        instance_normalization: What inputs lose and forecasts regain: ``mean``, ``standard`` (mean
+            and deviation) or ``last`` (value) of the window under ``sequence_to_vector``, else of
+            all steps until each; or ``none``.
+        trend_window: Splits channels into the moving average of so many steps and the remainder.
+        channel_independent: One network forecasts each target channel as a series of its own.
         optimization: Options of :class:`lightning_modules.optimization.Optimization`.
 
     Raises:
@@ -78,6 +84,9 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         coverage: float = 0.9,
         mc_samples: int = 50,
         stateful: bool = False,
+        instance_normalization: Kind = "none",
+        trend_window: int | None = None,
+        channel_independent: bool = False,
         optimization: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(optimization)
@@ -87,7 +96,16 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         self.output_mode, self.recursive = output_mode, output_mode == "recursive"
         self.loss, self.warmup, self.stateful = loss, warmup, stateful
         self.coverage, self.mc_samples = coverage, mc_samples
-        self.architecture = build_architecture(architecture, len(self.spec.channels), self.targets)
+        self.inputs = SeriesInputs(
+            self.spec,
+            instance_normalization,
+            trend_window,
+            channel_independent,
+            only_last=output_mode == "sequence_to_vector",
+        )
+        self.architecture = build_architecture(
+            architecture, self.inputs.input_size, self.inputs.target_channels
+        )
         if quantiles and loss != "pinball":
             raise ValueError(f"model.quantiles needs model.loss: pinball, not {loss}.")
         levels = (quantiles or [0.05, 0.5, 0.95]) if loss == "pinball" else []
@@ -96,7 +114,7 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         known_inputs = 0 if self.recursive else self.spec.horizon * len(self.known)
         self.head = nn.Linear(
             self.architecture.feature_size + known_inputs,
-            self.steps_out * len(self.targets) * max(1, len(levels)),
+            self.steps_out * self.inputs.outputs * max(1, len(levels)),
         )
         self.register_buffer("quantiles", torch.tensor(levels))
         self.add_conformal_margin()
@@ -124,6 +142,12 @@ class Forecaster(ConformalIntervals, OptimizedModule):
                 )
         if levels:
             check_quantiles(levels)
+        if self.stateful and self.inputs.normalization is not None:
+            raise ValueError(
+                "model.instance_normalization does not go with model.stateful: its statistics are "
+                "those of a window, and with the state they would go on over the whole series; use "
+                "instance_normalization: none."
+            )
         if not 0 <= self.warmup < window:
             raise ValueError(
                 f"model.warmup is {self.warmup}: it must be 0 or more and less than the window of "
@@ -224,14 +248,17 @@ class Forecaster(ConformalIntervals, OptimizedModule):
             Outputs (B, T, steps_out, K[, Q]), targets (B, T, steps_out, K), next state.
         """
         window = self.spec.window
-        features, state = self.architecture(values[:, :window], given_state)
-        steps = self.architecture.output_steps(window, given_state)
+        steps = self.architecture.output_steps(window, given_state and given_state[1])
         if self.output_mode == "sequence_to_vector":
-            first = len(steps) - 1
+            steps = steps[-1:]
+            # What a strided architecture does not see is part of what it is to forecast.
+            seen = int(steps) + 1
         else:
             # A carried state has its warmup behind it.
-            first = int((steps < self.warmup).sum()) if given_state is None else 0
-        steps = steps[first:].to(values.device)
+            steps = steps[steps >= self.warmup] if given_state is None else steps
+            seen = window
+        features, level, state = self._features(values[:, :seen], given_state)
+        features, steps = features[:, -len(steps) :], steps.to(values.device)
         # (B, W, steps_out, C): what follows each step
         ahead = values[:, 1 : window + self.steps_out].unfold(1, self.steps_out, 1).transpose(2, 3)
         if len(steps) < window:
@@ -239,16 +266,39 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         every_channel = self.targets == list(range(values.shape[2]))
         targets = ahead if every_channel else ahead[..., self.targets]
         known = ahead[..., self.known] if self.known and not self.recursive else None
-        return self._head_outputs(features[:, first:], known), targets, state
+        return self._head_outputs(features, known, level, steps), targets, state
 
-    def _head_outputs(self, features: Tensor, known: Tensor | None) -> Tensor:
-        """Maps features (B, T, F), known inputs (B, T, H, C_known) to (B, T, steps_out, K[, Q])."""
+    def _features(
+        self, values: Tensor, state: State | None = None
+    ) -> tuple[Tensor, Level | None, State]:
+        """Returns the network's features of values (B, T, C), their level, and the next state.
+
+        Where outputs of the last step alone count, those before it may be left out.
+        """
+        given, going = state or (None, None)
+        x, level, taken = self.inputs(values, given)
+        if self.inputs.only_last and not self.stateful:
+            return self.architecture.last_features(x), level, ()
+        features, reached = self.architecture(x, going)
+        return features, level, (taken, reached)
+
+    def _head_outputs(
+        self, features: Tensor, known: Tensor | None, level: Level | None, steps: Tensor | slice
+    ) -> Tensor:
+        """Forecasts (B, T, steps_out, K[, Q]).
+
+        Args:
+            features: Of the steps that forecast.
+            known: Known inputs (B, T, H, C_known).
+            level: Of all steps.
+            steps: Those that forecast, among them.
+        """
         if known is not None:
-            features = torch.cat([features, known.flatten(2)], dim=2)
-        shape = [*features.shape[:2], self.steps_out, len(self.targets)]
+            features = torch.cat([features, self.inputs.shared(known.flatten(2))], dim=2)
+        shape = [*features.shape[:2], self.steps_out, self.inputs.outputs]
         if self.loss == "pinball":
             shape.append(len(self.quantiles))
-        return self.head(features).view(shape)
+        return self.inputs.undo(self.head(features).view(shape), level and level.at(steps))
 
     # Forecasts --------------------------------------------------------------------------------
 
@@ -304,50 +354,21 @@ class Forecaster(ConformalIntervals, OptimizedModule):
         # A strided architecture's last output may lie before the last step: dropping the oldest
         # steps shifts its phase so that the newest one is seen.
         unseen = history.shape[1] - 1 - int(steps[-1])
-        features, state = self.architecture(history[:, unseen:])
+        newest = slice(-1, None)
+        features, level, state = self._features(history[:, unseen:])
         if not self.recursive:
-            return self._head_outputs(features[:, -1:], known)[:, 0]
-        ahead = [self._head_outputs(features[:, -1:], None)[:, 0]]
+            return self._head_outputs(features[:, newest], known, level, newest)[:, 0]
+        ahead = [self._head_outputs(features[:, newest], None, level, newest)[:, 0]]
         while len(ahead) < self.spec.horizon:
             step = history.new_empty(len(history), 1, history.shape[2])
             step[..., self.targets] = ahead[-1]
             if known is not None:
                 step[..., self.known] = known[:, :, len(ahead) - 1]
-            features, state = self.architecture(step, state)
-            ahead.append(self._head_outputs(features, None)[:, 0])
+            features, level, state = self._features(step, state)
+            ahead.append(self._head_outputs(features, None, level, newest)[:, 0])
         return torch.cat(ahead, dim=1)
 
     # Uncertainty ------------------------------------------------------------------------------
-
-    @property
-    def has_dropout(self) -> bool:
-        """Whether Monte Carlo dropout has anything to drop."""
-        return bool(active_dropouts(self))
-
-    @torch.no_grad()
-    def forecast_samples(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
-        """Monte Carlo dropout: (``mc_samples``, B, H, K) scaled forecasts, each with new masks.
-
-        Raises:
-            ValueError: If the model has no dropout.
-        """
-        if not self.has_dropout:
-            raise ValueError("Monte Carlo dropout needs dropout: set architecture.dropout above 0.")
-        with only_dropout_training(self):
-            return torch.stack(
-                [self.forecast(history, known_future) for _ in range(self.mc_samples)]
-            )
-
-    def monte_carlo_interval(
-        self, history: Tensor, known_future: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Central interval of the Monte Carlo samples: low and high, each (B, H, K) scaled.
-
-        It knows the model's uncertainty only, not the noise: expect it to cover too little.
-        """
-        samples = self.forecast_samples(history, known_future)
-        tail = (1 - self.coverage) / 2
-        return samples.quantile(tail, dim=0), samples.quantile(1 - tail, dim=0)
 
     def uncalibrated_interval(
         self, history: Tensor, known_future: Tensor | None

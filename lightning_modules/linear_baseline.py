@@ -1,18 +1,45 @@
 """Linear least squares in closed form.
 
 Shapes: B windows, W steps in a window, H steps to forecast, C channels, K target channels,
-D inputs of the regression.
+N regressed sequences (B, or B K where targets share a regression), D inputs of the regression,
+O its outputs.
 """
 
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from lightning_modules.baseline import Baseline, window_batches
+from data_modules.specification import SeriesSpec
+from lightning_modules.baseline import Baseline
+from lightning_modules.instance_normalization import Level
+from lightning_modules.series_inputs import SeriesInputs
 
 if TYPE_CHECKING:
-    from data_modules.series import SeriesDataModule
+    from data_modules.series import SeriesDataModule, SeriesWindows
+
+Centring = Literal["none", "mean", "last"]
+
+
+class Fit(NamedTuple):
+    """A regression, and how well it does.
+
+    Attributes:
+        error: Mean squared error on validation, in the units of the metrics.
+        ridge: Strength of the penalty.
+        shared: Whether all targets share one regression.
+        centring: What windows are centred by.
+        weight: (D, O) float64.
+        intercept: (O) float64.
+    """
+
+    error: float
+    ridge: float
+    shared: bool
+    centring: Centring
+    weight: Tensor
+    intercept: Tensor
 
 
 class Linear(Baseline):
@@ -20,20 +47,30 @@ class Linear(Baseline):
 
     Ridge regression (Hoerl and Kennard 1970) of the H K future values on the W C values of the
     window, and on the H C_known future values known in advance where there are any, with an
-    intercept that is not penalised. From a longer history the last W steps are used. Solved from
-    the normal equations in float64, which are summed batch by batch, so that memory grows with
-    the square of the number of inputs and not with the number of windows.
+    intercept that is not penalised. Or one regression that all targets share, each a sequence of
+    its own beside the channels that are no targets (as DLinear, Zeng et al. 2023). Each window may
+    be centred by its own mean or last value, which its forecast regains (NLinear, there). Which of
+    these, and how strong a penalty, is chosen on validation.
+
+    From a longer history the last W steps are used. Solved from the normal equations in float64,
+    which are summed batch by batch, so that memory grows with the square of the number of inputs
+    and not with the number of windows.
     """
 
-    weight: Tensor  # (D, H K) float64
-    intercept: Tensor  # (H K) float64
+    weight: Tensor  # (D, O) float64
+    intercept: Tensor  # (O) float64
     ridge: Tensor  # () float64
 
     DEFAULT_RIDGES = (1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     MAXIMUM_INPUTS = 12_000  # normal equations of 1.2 GB
 
     def __init__(
-        self, spec: dict[str, Any], ridges: list[float] | None = None, coverage: float = 0.9
+        self,
+        spec: dict[str, Any],
+        ridges: list[float] | None = None,
+        coverage: float = 0.9,
+        shared: bool | None = None,
+        centring: Centring | None = None,
     ) -> None:
         """Makes room for the weights.
 
@@ -42,9 +79,12 @@ class Linear(Baseline):
             coverage: Nominal coverage of the intervals.
             ridges: Strengths of the penalty to choose from on validation, in units of the mean
                 variance of an input; by default from 1e-12, which is as good as none, to 1.
+            shared: Whether all targets share one regression; by default chosen, among those that
+                fit into memory.
+            centring: What windows are centred by: "none", "mean" or "last"; by default chosen.
 
         Raises:
-            ValueError: There are too many inputs, or a strength is not above 0.
+            ValueError: There are too many inputs, or an option is out of its range.
         """
         super().__init__(spec, coverage)
         self.ridges = list(self.DEFAULT_RIDGES if ridges is None else ridges)
@@ -52,18 +92,34 @@ class Linear(Baseline):
             raise ValueError(
                 f"ridges is {self.ridges}: write numbers above 0, such as 1e-12 for next to none"
             )
-        one = self.spec
-        inputs = one.window * len(one.channels) + one.horizon * len(one.known_channels)
-        if inputs > self.MAXIMUM_INPUTS:
+        if centring not in (None, *get_args(Centring)):
+            raise ValueError(f"centring is {centring!r}: write none, mean or last")
+        several = len(self.spec.target_channels) > 1
+        sizes = {
+            one: _input_count(self.spec, one) for one in ([False, True] if several else [False])
+        }
+        if shared is not None and several:
+            sizes = {shared: sizes[shared]}
+        fitting = [one for one, inputs in sizes.items() if inputs <= self.MAXIMUM_INPUTS]
+        if not fitting:
             raise ValueError(
-                f"least squares in closed form on {inputs} inputs (window {one.window} x "
-                f"{len(one.channels)} channels) is too large: choose a shorter window or fewer "
+                f"least squares in closed form on {min(sizes.values())} inputs (window "
+                f"{self.spec.window} x channels) is too large: choose a shorter window or fewer "
                 f"channels, at most {self.MAXIMUM_INPUTS} in all, or leave this baseline out"
             )
-        outputs = one.horizon * len(one.target_channels)
-        self.register_buffer("weight", torch.zeros(inputs, outputs, dtype=torch.float64))
-        self.register_buffer("intercept", torch.zeros(outputs, dtype=torch.float64))
-        self.register_buffer("ridge", torch.tensor(0.0, dtype=torch.float64))
+        centrings = get_args(Centring) if centring is None else [centring]
+        self.choices: list[tuple[bool, Centring]] = list(product(fitting, centrings))
+        self._arrange(*self.choices[0])
+        outputs = self.spec.horizon * self.inputs.outputs
+        weight = torch.zeros(sizes[self.shared], outputs, dtype=torch.float64)
+        self.register_buffer("weight", weight)
+        self.register_buffer("intercept", weight.new_zeros(outputs))
+        self.register_buffer("ridge", weight.new_zeros(()))
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """As that of every baseline, with what was chosen."""
+        return super().init_args | {"shared": self.shared, "centring": self.centring}
 
     @property
     def minimum_history(self) -> int:
@@ -75,38 +131,50 @@ class Linear(Baseline):
         """Weights and intercepts."""
         return self.weight.numel() + self.intercept.numel()
 
+    def _arrange(self, shared: bool, centring: Centring) -> None:
+        """Sets what is regressed on what."""
+        self.shared, self.centring = shared, centring
+        self.inputs = SeriesInputs(self.spec, centring, channel_independent=shared, only_last=True)
+
+    def _take(self, fit: Fit) -> None:
+        """Becomes a regression."""
+        self._arrange(fit.shared, fit.centring)
+        self.weight, self.intercept = fit.weight.contiguous(), fit.intercept
+        self.ridge.fill_(fit.ridge)
+
     def _fit(self, data: "SeriesDataModule") -> None:
-        mean, target_mean, gram, moment = self._normal_equations(data.parts["train"].values)
-        # In units of the inputs' mean variance; constant training data leave nothing to weigh.
-        unit = float(gram.diagonal().mean()) or 1.0
-        best: tuple[float, float, Tensor] | None = None
-        for ridge in self.ridges:
-            penalised = gram.clone()
-            penalised.diagonal().add_(ridge * unit)
-            factor, failed = torch.linalg.cholesky_ex(penalised)
-            if failed:  # too weak a penalty for inputs that depend on each other
-                continue
-            self.weight.copy_(torch.cholesky_solve(moment, factor))
-            self.intercept.copy_(target_mean - mean @ self.weight)
-            error = self._validation_error(data)
-            if best is None or error < best[0]:
-                best = error, ridge, self.weight.clone()
+        best: Fit | None = None
+        for shared, centring in self.choices:
+            self._arrange(shared, centring)
+            mean, target_mean, gram, moment = self._normal_equations(data.parts["train"])
+            # In units of the inputs' mean variance; constant training data leave nothing to weigh.
+            unit = float(gram.diagonal().mean()) or 1.0
+            for ridge in self.ridges:
+                penalised = gram.clone()
+                penalised.diagonal().add_(ridge * unit)
+                factor, failed = torch.linalg.cholesky_ex(penalised)
+                if failed:  # too weak a penalty for inputs that depend on each other
+                    continue
+                self.weight = torch.cholesky_solve(moment, factor)
+                self.intercept = target_mean - mean @ self.weight
+                error = self._validation_error(data)
+                if best is None or error < best.error:
+                    best = Fit(error, ridge, shared, centring, self.weight, self.intercept)
         if best is None:
             raise ValueError(
                 f"the inputs depend on each other too closely for ridges {self.ridges}: "
                 "write stronger ones, such as 1e-6"
             )
-        self.ridge.fill_(best[1])
-        self.weight.copy_(best[2])
-        self.intercept.copy_(target_mean - mean @ self.weight)
+        self._take(best)
 
-    def _normal_equations(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns means (D), (H K) and centred moments (D, D), (D, H K), all float64."""
+    def _normal_equations(self, windows: "SeriesWindows") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns means (D), (O) and centred moments (D, D), (D, O), all float64."""
         shift: Tensor | None = None
         count = 0
-        for values in window_batches(windows):
+        for values in windows.batches():
             history, known_future, future = self.spec.split(values)
-            inputs, outputs = self._inputs(history, known_future), future.flatten(1).double()
+            inputs, level = self._regressors(history, known_future)
+            outputs = self.inputs.relative(future.double(), level).flatten(1)
             if shift is None:
                 # Sums about a point near the mean, so that centring does not cancel digits.
                 shift, target_shift = inputs.mean(dim=0), outputs.mean(dim=0)
@@ -118,16 +186,19 @@ class Linear(Baseline):
             moment.addmm_(inputs.T, outputs)
             total += inputs.sum(dim=0)
             target_total += outputs.sum(dim=0)
-            count += len(values)
+            count += len(inputs)
         if shift is None:
             raise ValueError("the training part holds no windows")
         gram.addr_(total, total, alpha=-1 / count)
         moment.addr_(total, target_total, alpha=-1 / count)
         return shift + total / count, target_shift + target_total / count, gram, moment
 
-    def _inputs(self, history: Tensor, known_future: Tensor | None) -> Tensor:
-        """Returns the inputs of the regression (B, D), float64."""
-        inputs = history[:, -self.spec.window :].flatten(1)
+    def _regressors(
+        self, history: Tensor, known_future: Tensor | None
+    ) -> tuple[Tensor, Level | None]:
+        """Returns the inputs of the regression (N, D), float64, and their level."""
+        x, level, _ = self.inputs(history[:, -self.spec.window :].double())
+        x = x.flatten(1)
         if self.spec.known_channels:
             wanted = (len(history), self.spec.horizon, len(self.spec.known_channels))
             if known_future is None or known_future.shape != wanted:
@@ -136,9 +207,17 @@ class Linear(Baseline):
                 raise ValueError(
                     f"Linear needs the future of {names} as known_future {wanted}, not {given}"
                 )
-            inputs = torch.cat([inputs, known_future.flatten(1)], dim=1)
-        return inputs.to(self.weight.dtype)
+            x = torch.cat([x, self.inputs.shared(known_future.double().flatten(1))], dim=1)
+        return x, level
 
     def _forecast(self, history: Tensor, known_future: Tensor | None) -> Tensor:
-        flat = torch.addmm(self.intercept, self._inputs(history, known_future), self.weight)
-        return flat.to(history.dtype).unflatten(1, (self.spec.horizon, -1))
+        regressors, level = self._regressors(history, known_future)
+        flat = torch.addmm(self.intercept, regressors, self.weight)
+        outputs = flat.unflatten(1, (1, self.spec.horizon, -1))
+        return self.inputs.undo(outputs, level).squeeze(1).to(history.dtype)
+
+
+def _input_count(spec: SeriesSpec, shared: bool) -> int:
+    """Returns the number of inputs of a regression (D)."""
+    channels = len(spec.channels) - (len(spec.target_channels) - 1 if shared else 0)
+    return spec.window * channels + spec.horizon * len(spec.known_channels)

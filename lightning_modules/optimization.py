@@ -117,9 +117,10 @@ class OptimizedModule(L.LightningModule):
     task: str
     #: Validation metrics to choose from (lower is better), the usual one first.
     metrics: tuple[str, ...]
-    #: The kind of data that the task is for.
-    specification: type
-    #: Buffer that is filled in after training, by ``calibrate``; empty where there is none.
+    #: The kind of data that the task is for, or several of them.
+    specification: type | tuple[type, ...]
+    #: How the names of the buffers begin that ``calibrate`` fills in after training; empty where
+    #: there are none.
     calibration: str
     #: Whether the model is a network of its own, and takes no architecture.
     is_whole = False
@@ -136,6 +137,11 @@ class OptimizedModule(L.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._learning_rate = self.optimization.learning_rate
+
+    @classmethod
+    def task_on(cls, data: "type[SplitDataModule]") -> str:
+        """Names the task on data of a class; where it is the same on all, ``task``."""
+        return cls.task
 
     def start_from(self, data: "SplitDataModule") -> None:
         """Takes from the data what a fresh model starts from beside random weights; often nothing.

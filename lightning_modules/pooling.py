@@ -1,8 +1,8 @@
-"""From the features of a text's tokens to one vector a text.
+"""From the features of a sequence's steps to one vector a sequence.
 
-Shapes: B texts, T features of the longest of them, H channels. A mask (B, T) is true where a
-feature belongs to its text; the features elsewhere may be anything finite. They change no result
-and get a gradient of exactly zero. A text without features gives zeros.
+Shapes: B sequences, T features of the longest of them, H channels. A mask (B, T) is true where a
+feature belongs to its sequence; the features elsewhere may be anything finite. They change no
+result and get a gradient of exactly zero. A sequence without features gives zeros.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 def pool_last(features: Tensor, mask: Tensor) -> Tensor:
-    """Returns the last feature (B, H) of each text, the one that has seen all of it.
+    """Returns the last feature (B, H) of each sequence, the one that has seen all of it.
 
     Args:
         features: (B, T, H).
-        mask: (B, T), true up to the end of a text.
+        mask: (B, T), true up to the end of a sequence.
     """
     count = mask.sum(1)
     if features.shape[1] == 0:
@@ -27,13 +27,13 @@ def pool_last(features: Tensor, mask: Tensor) -> Tensor:
 
 
 def pool_mean(features: Tensor, mask: Tensor) -> Tensor:
-    """Returns the mean (B, H) of each text's features; for the arguments see :func:`pool_last`."""
+    """Returns the mean (B, H) of each sequence's features; see :func:`pool_last`."""
     total = features.masked_fill(~mask.unsqueeze(2), 0).sum(1)
     return total / mask.sum(1).clamp(min=1).unsqueeze(1)
 
 
 def pool_max(features: Tensor, mask: Tensor) -> Tensor:
-    """Returns the greatest (B, H) of each text's features; see :func:`pool_last`."""
+    """Returns the greatest (B, H) of each sequence's features; see :func:`pool_last`."""
     if features.shape[1] == 0:
         return features.new_zeros(len(features), features.shape[2])
     greatest = features.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(1)
@@ -69,14 +69,14 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.hidden.bias)
 
     def weights(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Returns the weight of each feature (B, T): a text's add up to 1, and it has no others.
+        """Returns the weight of each feature (B, T); those of a sequence add up to 1.
 
         Args:
             features: (B, T, H).
-            mask: (B, T), true where a feature belongs to its text.
+            mask: (B, T), true where a feature belongs to its sequence.
         """
         scores = torch.tanh(self.hidden(features)) @ self.context
-        # Not minus infinity, of which the softmax of a text without features would make NaN.
+        # Not minus infinity, of which the softmax of a sequence without features would make NaN.
         lowest = torch.finfo(scores.dtype).min
         return scores.masked_fill(~mask, lowest).softmax(1).masked_fill(~mask, 0)
 

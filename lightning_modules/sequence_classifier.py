@@ -1,48 +1,44 @@
-"""Classification task: any causal architecture over the tokens of a text."""
+"""Classification task: any causal architecture over the tokens of a text, or over numbers."""
 
+import inspect
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from data_modules.sequence_specification import SequenceBatch, SequenceSpec
 from data_modules.split_data import SplitDataModule
 from data_modules.text_specification import TextBatch, TextSpec
-from lightning_modules.architectures.base import check_choice, check_probability, check_size
-from lightning_modules.architectures.delays import initialise_linear
-from lightning_modules.optimization import OptimizedModule, TrainingLoss
+from lightning_modules.head import Activation
+from lightning_modules.input_stage import InputStage, NumberInputs
+from lightning_modules.optimization import TrainingLoss
+from lightning_modules.sequence_encoder import Pooling
+from lightning_modules.sequence_module import SequenceModule
 from lightning_modules.temperature import fit_temperature
-from lightning_modules.text_encoder import Pooling, TextEncoder
-from lightning_modules.token_embedding import UNKNOWN_ID, TokenEmbedding, VectorMode
+from lightning_modules.token_embedding import TokenEmbedding, VectorMode
 
-# B batch, T tokens of the longest text, D dimensions of an embedding, H features, K classes
+# B batch, T steps (tokens) of the longest sequence, K classes
 
-Activation = Literal["relu", "tanh", "sigmoid", "gelu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "gelu": nn.GELU,
-}
-
-_TEXTS_A_BATCH = 256
+Batch = TextBatch | SequenceBatch
 
 
-class SequenceClassifier(OptimizedModule):
-    """Tells the class of a text with any causal architecture.
+class SequenceClassifier(SequenceModule):
+    """Tells the class of a text, or of a sequence of numbers, with any causal architecture.
+
+    Options from ``vectors`` to ``embedding_dropout`` are for texts alone.
 
     Args:
-        spec: What the model must know of the data: :meth:`TextSpec.to_dict`.
+        spec: What the model must know of the data: ``to_dict`` of a :class:`TextSpec`, or of a
+            :class:`SequenceSpec` with classes.
         architecture: ``{class_path, init_args}`` of the architecture.
-        bidirectional: Read each text backwards too, with a second copy of the architecture, and put
-            its features beside those of the first.
-        pooling: What stands for a text: its ``last`` feature (read backwards: that of its first
-            token), the ``mean`` or ``max`` of all, or a mean weighted by learned ``attention``.
+        bidirectional: Read each sequence backwards too, with a second copy of the architecture, and
+            put its features beside those of the first.
+        pooling: What stands for a sequence: its ``last`` feature (read backwards: that of its first
+            step), the ``mean`` or ``max`` of all, or a mean weighted by learned ``attention``.
         head_sizes: Units of each layer between that and the classes; null for no such layer.
         head_activations: What follows each of them: relu, tanh, sigmoid or gelu; null for relu.
         head_dropout: Probability of dropping an input of each layer of the head.
@@ -65,7 +61,7 @@ class SequenceClassifier(OptimizedModule):
 
     task = "classification"
     metrics = ("error_rate", "cross_entropy")
-    specification = TextSpec
+    specification = (TextSpec, SequenceSpec)
     calibration = "temperature"
     monitor = "validation_cross_entropy"
     temperature: Tensor
@@ -89,31 +85,36 @@ class SequenceClassifier(OptimizedModule):
         class_weights: Literal["none", "balanced"] | list[float] = "none",
         optimization: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(optimization)
+        known = _specification(spec)
+        stage = _input_stage(
+            known,
+            vectors=vectors,
+            thaw_epoch=thaw_epoch,
+            embedding_learning_rate_factor=embedding_learning_rate_factor,
+            word_dropout=word_dropout,
+            embedding_dropout=embedding_dropout,
+        )
+        classes = len(known.classes)
+        super().__init__(
+            stage,
+            classes,
+            architecture,
+            bidirectional,
+            pooling,
+            head_sizes,
+            head_activations,
+            head_dropout,
+            optimization,
+        )
         self.save_hyperparameters()
-        self.spec = TextSpec.from_dict(spec)
-        self.embedding = TokenEmbedding(
-            self.spec, vectors, thaw_epoch, word_dropout, embedding_dropout
-        )
-        self.encoder = TextEncoder(
-            architecture, self.spec.embedding_size, self.spec.max_length, bidirectional, pooling
-        )
+        self.spec = known
+        self.task = _TASKS[type(known)]
         if not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"model.label_smoothing is {label_smoothing}: it must be at least 0 and below 1, "
                 "such as 0.1."
             )
-        if embedding_learning_rate_factor <= 0:
-            raise ValueError(
-                f"model.embedding_learning_rate_factor is {embedding_learning_rate_factor}: it "
-                "must be above 0; for vectors that do not train write model.vectors: frozen."
-            )
         self.label_smoothing = label_smoothing
-        self.embedding_learning_rate_factor = embedding_learning_rate_factor
-        classes = len(self.spec.classes)
-        self.head = make_head(
-            self.encoder.channels, head_sizes, head_activations, head_dropout, classes
-        )
         weights = weigh_classes(class_weights, self.spec.class_counts)
         self.register_buffer("class_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("temperature", torch.ones(()))
@@ -126,54 +127,27 @@ class SequenceClassifier(OptimizedModule):
         self.cross_entropy = MeanMetric(nan_strategy=float("nan"))
         self.validation_loss = MeanMetric(nan_strategy=float("nan"))
 
+    @classmethod
+    def task_on(cls, data: type[SplitDataModule]) -> str:
+        """Names the task on data of a class: texts and numbers are used in other ways."""
+        from data_modules.sequences import Sequences
+
+        return _TASKS[SequenceSpec if issubclass(data, Sequences) else TextSpec]
+
     # Training ---------------------------------------------------------------------------------
 
-    def start_from(self, data: SplitDataModule) -> None:
-        """Takes the word vectors of the data."""
-        self.use_vectors(data.vectors())  # type: ignore[attr-defined]  # text has them
-
-    def use_vectors(self, vectors: Tensor) -> None:
-        """Starts from given word vectors (V, D); see :meth:`TokenEmbedding.use_vectors`."""
-        self.embedding.use_vectors(vectors)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Returns the word vectors, if they ever train, in a group with their learning rate."""
-        vectors = self.embedding.table.weight
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters() if p is not vectors]}
-        ]
-        if self.embedding.ever_trains:
-            rate = self.optimization.learning_rate * self.embedding_learning_rate_factor
-            groups.append({"params": [vectors], "lr": rate})
-        return groups
-
-    @property
-    def trains_in_parts(self) -> bool:  # type: ignore[override]  # the base has a constant
-        """Whether there are epochs in which the word vectors do not train, and others."""
-        return bool(self.embedding.first_trained_epoch)
-
-    def on_train_start(self) -> None:
-        """Freezes or thaws the word vectors, also in the middle of an epoch."""
-        super().on_train_start()
-        self.embedding.start_epoch(self.current_epoch)
-
-    def on_train_epoch_start(self) -> None:
-        """Freezes or thaws the word vectors."""
-        super().on_train_epoch_start()
-        self.embedding.start_epoch(self.current_epoch)
-
-    def training_loss(self, batch: TextBatch) -> TrainingLoss:
+    def training_loss(self, batch: Batch) -> TrainingLoss:
         """Returns the cross-entropy, and what it compares."""
-        logits = self.logits(batch.tokens, batch.lengths)
+        logits = self.outputs(batch.inputs, batch.lengths)
         return TrainingLoss(
             self._loss(logits, batch.labels),
             self.class_weights[batch.labels].sum(),
             seen={"logits": logits.detach(), "labels": batch.labels},
         )
 
-    def validation_step(self, batch: TextBatch, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Scores the uncalibrated probabilities, and the loss as in training."""
-        logits, labels = self.logits(batch.tokens, batch.lengths), batch.labels
+        logits, labels = self.outputs(batch.inputs, batch.lengths), batch.labels
         self.validation_loss.update(self._loss(logits, labels), self.class_weights[labels].sum())
         self.cross_entropy.update(F.cross_entropy(logits, labels), len(labels))
         self.scores.update(logits, labels)
@@ -193,106 +167,72 @@ class SequenceClassifier(OptimizedModule):
             logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
 
-    # From tokens to classes -------------------------------------------------------------------
-
-    def logits(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Computes uncalibrated logits.
-
-        Args:
-            tokens: (B, T) ids; what stands after the end of a text is never looked at.
-            lengths: (B,) tokens of each text, from 0 to T.
-
-        Returns:
-            (B, K).
-        """
-        logits: Tensor = self.head(self.encoder(self.embedding(tokens), lengths))
-        return logits
-
-    def attention_weights(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the weight of each token (B, T); see :meth:`TextEncoder.attention_weights`."""
-        return self.encoder.attention_weights(self.embedding(tokens), lengths)
-
     # Probabilities ----------------------------------------------------------------------------
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[TextBatch]) -> None:
-        """Fits the temperature (:func:`fit_temperature`) on texts that did not train the model.
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Fits the temperature (:func:`fit_temperature`) on what did not train the model.
 
         Args:
             batches: Batches of the calibration part.
         """
         self.eval()
-        pairs = [(self.logits(batch.tokens, batch.lengths), batch.labels) for batch in batches]
+        pairs = [(self.outputs(batch.inputs, batch.lengths), batch.labels) for batch in batches]
         logits, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         self.temperature.fill_(fit_temperature(logits, labels))
 
-    def probabilities(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Computes calibrated probabilities (B, K); for the arguments see :meth:`logits`."""
-        return (self.logits(tokens, lengths) / self.temperature).softmax(1)
+    def logits(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Computes uncalibrated logits (B, K); see :meth:`SequenceModule.outputs`."""
+        return self.outputs(inputs, lengths)
 
-    @torch.no_grad()
-    def logits_of(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Computes the uncalibrated logits of any number of texts, dropping nothing.
+    def probabilities(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Computes calibrated probabilities (B, K); see :meth:`SequenceModule.outputs`."""
+        return (self.outputs(inputs, lengths) / self.temperature).softmax(1)
 
-        Args:
-            texts: The tokens of each text, uncut and of any number, also 0.
+    def logits_of(self, sequences: Sequence[Any]) -> Tensor:
+        """Computes uncalibrated logits (N, K); see :meth:`SequenceModule.outputs_of`."""
+        return self.outputs_of(sequences)
 
-        Returns:
-            (N, K), on the CPU.
-        """
-        mode = self.training
-        self.eval()
-        known, longest = self._known, self.spec.max_length
-        ids = [[known.get(token, UNKNOWN_ID) for token in text[:longest]] for text in texts]
-        by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        result = torch.empty(len(ids), len(self.spec.classes))
-        for start in range(0, len(ids), _TEXTS_A_BATCH):
-            rows = by_length[start : start + _TEXTS_A_BATCH]
-            lengths = torch.tensor([len(ids[row]) for row in rows], device=self.device)
-            tokens = pad_sequence([torch.tensor(ids[row], dtype=torch.long) for row in rows], True)
-            result[rows] = self.logits(tokens.to(self.device), lengths).to(result)
-        self.train(mode)
-        return result
-
-    def classify(self, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Computes the calibrated probabilities of texts (N, K), as :meth:`logits_of`."""
-        return (self.logits_of(texts) / self.temperature.cpu()).softmax(1)
-
-    @cached_property
-    def _known(self) -> dict[str, int]:
-        """The id of each token; a text that spells out a special entry does not get its row."""
-        return {token: i for i, token in enumerate(self.spec.vocabulary) if i > UNKNOWN_ID}
+    def classify(self, sequences: Sequence[Any]) -> Tensor:
+        """Computes calibrated probabilities (N, K); see :meth:`SequenceModule.outputs_of`."""
+        return (self.outputs_of(sequences) / self.temperature.cpu()).softmax(1)
 
 
-def make_head(
-    inputs: int,
-    sizes: list[int] | None,
-    activations: list[Activation] | None,
-    dropout: float,
-    classes: int,
-) -> nn.Sequential:
-    """Makes the layers from pooled features to logits; for the options see the classifier.
+#: What is done with classifiers of each kind of data.
+_TASKS: dict[type, str] = {TextSpec: "classification", SequenceSpec: "sequence_classification"}
 
-    Raises:
-        ValueError: If an option is out of its range, or the two lists differ in length.
-    """
-    sizes = [check_size(f"model.head_sizes[{i}]", size) for i, size in enumerate(sizes or [])]
-    names: list[str] = ["relu"] * len(sizes) if activations is None else [*activations]
-    for i, name in enumerate(names):
-        check_choice(f"model.head_activations[{i}]", name, list(ACTIVATIONS))
-    if len(names) != len(sizes):
+
+def _specification(spec: dict[str, Any]) -> TextSpec | SequenceSpec:
+    """Rebuilds the specification of texts, which have a vocabulary, or of numbers."""
+    if "vocabulary" in spec:
+        return TextSpec.from_dict(spec)
+    numbers = SequenceSpec.from_dict(spec)
+    if not numbers.classes:
         raise ValueError(
-            f"model.head_activations names {len(names)} activations, but model.head_sizes has "
-            f"{len(sizes)} layers: write one for each."
+            f"{numbers.target!r} is a number, and SequenceClassifier tells classes: use model: "
+            "SequenceRegressor, or data.kind: classes."
         )
-    check_probability("model.head_dropout", dropout)
-    layers: list[nn.Module] = []
-    for size, name in [*zip(sizes, names, strict=True), (classes, "linear")]:
-        linear = nn.Linear(inputs, size)
-        initialise_linear(linear, name)
-        layers += [nn.Dropout(dropout), linear, ACTIVATIONS.get(name, nn.Identity)()]
-        inputs = size
-    return nn.Sequential(*layers[:-1])
+    return numbers
+
+
+def _input_stage(spec: TextSpec | SequenceSpec, **text_options: Any) -> InputStage:
+    """Makes what stands before the architecture; refuses options of texts for numbers."""
+    if isinstance(spec, TextSpec):
+        return TokenEmbedding(
+            spec,
+            vectors=text_options["vectors"],
+            thaw_epoch=text_options["thaw_epoch"],
+            word_dropout=text_options["word_dropout"],
+            dropout=text_options["embedding_dropout"],
+            learning_rate_factor=text_options["embedding_learning_rate_factor"],
+        )
+    options = inspect.signature(SequenceClassifier).parameters
+    for name, value in text_options.items():
+        if value != options[name].default:
+            raise ValueError(
+                f"model.{name} is for texts, and these data are numbers: leave it out."
+            )
+    return NumberInputs(spec)
 
 
 def weigh_classes(
@@ -302,17 +242,17 @@ def weigh_classes(
 
     Args:
         weights: As the option of the classifier.
-        counts: Training texts of each class (K).
+        counts: Training items of each class (K).
 
     Raises:
-        ValueError: If the option is none of its values, or a class has no texts to be weighed by.
+        ValueError: If the option is none of its values, or a class has none to be weighed by.
     """
     if weights == "none":
         return [1.0] * len(counts)
     if weights == "balanced":
         if 0 in counts:
             raise ValueError(
-                "model.class_weights: balanced cannot weigh a class without training texts; give "
+                "model.class_weights: balanced cannot weigh a class without training items; give "
                 "a list of weights."
             )
         return [sum(counts) / (len(counts) * count) for count in counts]

@@ -1,6 +1,7 @@
 """From token ids to vectors: given or learned, frozen or tuned, and with two kinds of dropout."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,10 @@ from torch import Tensor, nn
 
 from data_modules.text_specification import TextSpec
 from lightning_modules.architectures.base import check_probability
+from lightning_modules.input_stage import InputStage
+
+if TYPE_CHECKING:
+    from data_modules.split_data import SplitDataModule
 
 VectorMode = Literal["tuned", "frozen", "frozen_then_tuned"]
 
@@ -15,7 +20,7 @@ PAD_ID, UNKNOWN_ID = 0, 1
 """Rows of the first two entries of every vocabulary."""
 
 
-class TokenEmbedding(nn.Module):
+class TokenEmbedding(InputStage):
     """One vector for each entry of a vocabulary; that of padding is zero and stays so.
 
     Attributes:
@@ -29,6 +34,7 @@ class TokenEmbedding(nn.Module):
         thaw_epoch: int = 1,
         word_dropout: float = 0.0,
         dropout: float = 0.0,
+        learning_rate_factor: float = 1.0,
     ) -> None:
         """Makes small random vectors.
 
@@ -38,11 +44,12 @@ class TokenEmbedding(nn.Module):
             thaw_epoch: That epoch, counted from 0.
             word_dropout: Probability by which a token is taken for an unknown one in training.
             dropout: Probability by which a text lacks a dimension in training.
+            learning_rate_factor: Their learning rate as a multiple of that of the rest.
 
         Raises:
             ValueError: If an option is out of range.
         """
-        super().__init__()
+        super().__init__(spec.embedding_size, spec.max_length)
         if vectors not in get_args(VectorMode):
             choices = ", ".join(get_args(VectorMode))
             raise ValueError(f"model.vectors is {vectors!r}: it must be one of {choices}.")
@@ -51,24 +58,36 @@ class TokenEmbedding(nn.Module):
                 f"model.thaw_epoch is {thaw_epoch}: it must be at least 1, the number of epochs in "
                 "which vectors stay frozen; or write model.vectors: tuned."
             )
+        if learning_rate_factor <= 0:
+            raise ValueError(
+                f"model.embedding_learning_rate_factor is {learning_rate_factor}: it must be above "
+                "0; for vectors that do not train write model.vectors: frozen."
+            )
+        self.learning_rate_factor = learning_rate_factor
         self.word_dropout = check_probability("model.word_dropout", word_dropout)
         self.dropout = check_probability("model.embedding_dropout", dropout)
         self.first_trained_epoch = {"tuned": 0, "frozen_then_tuned": thaw_epoch}.get(vectors)
+        # A text that spells out a special entry does not get its row.
+        self._known = {token: i for i, token in enumerate(spec.vocabulary) if i > UNKNOWN_ID}
         self.table = nn.Embedding(len(spec.vocabulary), spec.embedding_size, padding_idx=PAD_ID)
         nn.init.normal_(self.table.weight, std=0.1)
         with torch.no_grad():
             self.table.weight[PAD_ID] = 0
         self.table.weight.requires_grad_(self.ever_trains)
 
-    @property
-    def ever_trains(self) -> bool:
-        """Whether there is an epoch in which the vectors train."""
-        return self.first_trained_epoch is not None
-
     def start_epoch(self, epoch: int) -> None:
         """Freezes or thaws the vectors: a frozen one gets no gradient, so optimisers pass it by."""
         first = self.first_trained_epoch
         self.table.weight.requires_grad_(first is not None and epoch >= first)
+
+    def start_from(self, data: "SplitDataModule") -> None:
+        """Takes the word vectors of the data."""
+        self.use_vectors(data.vectors())  # type: ignore[attr-defined]  # text has them
+
+    def tensor(self, sequence: Sequence[str]) -> Tensor:
+        """Returns the ids (T,) of the first tokens of a text."""
+        tokens = sequence[: self.max_length]
+        return torch.tensor([self._known.get(each, UNKNOWN_ID) for each in tokens]).long()
 
     @torch.no_grad()
     def use_vectors(self, vectors: Tensor) -> None:

@@ -3,11 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from data_modules.series import SeriesBatch, SeriesSpec
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Coverages of which every calibrated forecaster knows the margins, besides its nominal one."""
 
 
 def quantile_loss(prediction: Tensor, target: Tensor, quantiles: Tensor) -> Tensor:
@@ -41,6 +45,18 @@ def check_quantiles(levels: list[float]) -> None:
         )
 
 
+def check_coverage(coverage: float) -> None:
+    """Refuses a nominal coverage of intervals that is no share.
+
+    Raises:
+        ValueError: If it does not lie between 0 and 1.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(
+            f"model.coverage is {coverage}: write a share between 0 and 1, such as 0.9."
+        )
+
+
 def conformal_margin(scores: Tensor, coverage: float) -> Tensor:
     """Split-conformal margin: the ceil((n + 1) coverage)-th smallest of n scores.
 
@@ -61,6 +77,14 @@ def conformal_margin(scores: Tensor, coverage: float) -> Tensor:
     return scores.kthvalue(rank, dim=0).values
 
 
+def widen(low: Tensor, point: Tensor, high: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves the ends of an interval (..., H, K) outwards by margins (H, K), all scaled.
+
+    Quantiles that are too wide get a negative margin, which must not cross the point.
+    """
+    return torch.minimum(low - margin, point), torch.maximum(high + margin, point)
+
+
 class ConformalIntervals(nn.Module):
     """A forecaster whose point forecasts get split-conformal intervals.
 
@@ -72,11 +96,28 @@ class ConformalIntervals(nn.Module):
         coverage: Nominal coverage of the intervals.
         conformal_margin: (H, K) scaled. NaN until calibrated: an uncalibrated interval must not
             pass for a real one.
+        conformal_margins: (L, H, K) scaled, of each of ``LEVELS``; NaN until calibrated, and in
+            models that were saved when there was but the nominal one.
+        whole_history: Whether it is given all that a series has before an origin, not a window.
     """
 
+    whole_history = False
     spec: SeriesSpec
     coverage: float
     conformal_margin: Tensor
+    conformal_margins: Tensor
+
+    def scaled_as(self, spec: SeriesSpec) -> Self:
+        """Returns the model for a series of a panel, scaled as a specification says.
+
+        What sees nothing but scaled values needs not know.
+        """
+        return self
+
+    @property
+    def history_steps(self) -> int:
+        """Steps of history, the latest, that a forecast may rest on."""
+        return self.spec.window
 
     def add_conformal_margin(self) -> None:
         """Makes room for the margins.
@@ -84,10 +125,11 @@ class ConformalIntervals(nn.Module):
         Raises:
             ValueError: If the nominal coverage is no share.
         """
-        if not 0 < self.coverage < 1:
-            raise ValueError(f"model.coverage is {self.coverage}: it must lie between 0 and 1.")
+        check_coverage(self.coverage)
         margin = torch.full((self.spec.horizon, len(self.spec.target_channels)), math.nan)
         self.register_buffer("conformal_margin", margin)
+        self.register_buffer("conformal_margins", margin.repeat(len(LEVELS), 1, 1))
+        self.register_load_state_dict_pre_hook(_without_levels)
 
     def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
         """Point forecast (B, H, K) from histories (B, T, C), all scaled; a subclass gives it."""
@@ -116,7 +158,9 @@ class ConformalIntervals(nn.Module):
             history, known, truth = self.spec.split(batch.values)
             low, _, high = self.uncalibrated_interval(history, known)
             scores.append(torch.maximum(low - truth, truth - high))
-        self.conformal_margin = conformal_margin(torch.cat(scores), self.coverage)
+        every = torch.cat(scores)
+        self.conformal_margin = conformal_margin(every, self.coverage)
+        self.conformal_margins = torch.stack([conformal_margin(every, c) for c in LEVELS])
 
     @torch.no_grad()
     def interval(
@@ -133,9 +177,62 @@ class ConformalIntervals(nn.Module):
             calibrated, infinite ones that the calibration part was too small for the coverage.
         """
         low, point, high = self.uncalibrated_interval(history, known_future)
-        margin = self.conformal_margin
-        # Quantiles that are too wide get a negative margin, which must not cross the point.
-        return torch.minimum(low - margin, point), point, torch.maximum(high + margin, point)
+        low, high = widen(low, point, high, self.conformal_margin)
+        return low, point, high
+
+
+def _without_levels(
+    model: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Lets a model be loaded that was saved when there was but the nominal level."""
+    if f"{prefix}conformal_margin" in state_dict:
+        state_dict.setdefault(f"{prefix}conformal_margins", model.get_buffer("conformal_margins"))
+
+
+class MonteCarloIntervals(nn.Module):
+    """A forecaster whose dropout tells how sure it is (Gal & Ghahramani 2016).
+
+    Attributes:
+        coverage: Nominal coverage of the intervals.
+        mc_samples: Passes with dropout on.
+    """
+
+    coverage: float
+    mc_samples: int
+
+    def forecast(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Point forecast (B, H, K) from histories (B, T, C), all scaled; a subclass gives it."""
+        raise NotImplementedError
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether Monte Carlo dropout has anything to drop."""
+        return bool(active_dropouts(self))
+
+    @torch.no_grad()
+    def forecast_samples(self, history: Tensor, known_future: Tensor | None = None) -> Tensor:
+        """Monte Carlo dropout: (``mc_samples``, B, H, K) scaled forecasts, each with new masks.
+
+        Raises:
+            ValueError: If the model has no dropout.
+        """
+        if not self.has_dropout:
+            raise ValueError("Monte Carlo dropout needs dropout: set architecture.dropout above 0.")
+        with only_dropout_training(self):
+            return torch.stack(
+                [self.forecast(history, known_future) for _ in range(self.mc_samples)]
+            )
+
+    def monte_carlo_interval(
+        self, history: Tensor, known_future: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Central interval of the Monte Carlo samples: low and high, each (B, H, K) scaled.
+
+        It knows the model's uncertainty only, not the noise: expect it to cover too little.
+        """
+        samples = self.forecast_samples(history, known_future)
+        tail = (1 - self.coverage) / 2
+        return samples.quantile(tail, dim=0), samples.quantile(1 - tail, dim=0)
 
 
 def active_dropouts(module: nn.Module) -> list[nn.Dropout]:

@@ -32,9 +32,11 @@ class Campaign(ABC):
 
     Attributes:
         kind: What it is called, also in the run's tags.
+        verb: The pipeline that runs it, with which the run's name begins.
     """
 
     kind: str
+    verb: str
 
     def __init__(
         self, config: Mapping[str, Any], data: SplitDataModule, networks: Sequence[str]
@@ -73,9 +75,7 @@ class Campaign(ABC):
         try:
             lock.acquire()
         except Timeout:
-            raise UserError(
-                f"another process is running this {self.kind} already: wait for it, or stop it."
-            ) from None
+            raise self._taken("another process") from None
         try:
             return self._run()
         finally:
@@ -156,8 +156,7 @@ class Campaign(ABC):
             "metric": self.config["metric"],
             "process": own_process(),
         }
-        verb = {"comparison": "compare"}.get(self.kind, self.kind)
-        parent = tracking.start_run(self.store, name, f"{verb}-{self.data.name}", tags)
+        parent = tracking.start_run(self.store, name, f"{self.verb}-{self.data.name}", tags)
         self.say(f"Beginning {self.kind} {parent}.")
         tracking.log_config(self.store, parent, self.config)
         tracking.log_data(
@@ -172,19 +171,20 @@ class Campaign(ABC):
         if parent.info.status != "RUNNING" or not process:
             return
         if runs_here(process):
-            raise UserError(
-                f"{process} is running this {self.kind} already: wait for it, or stop it."
-            )
+            raise self._taken(process)
         if host != socket.gethostname() and not self.config["take_over"]:
             raise UserError(
                 f"{process} began this {self.kind} and has not ended it. If it has died, give "
                 "--take_over true: its trials go on from here."
             )
 
+    def _taken(self, process: str) -> UserError:
+        """Returns the refusal to run what a process on this machine is running."""
+        return UserError(f"{process} is running this {self.kind} already: wait for it, or stop it.")
+
     def children(self, parent: str) -> list[Run]:
         """Returns the runs of all trials, newest first."""
-        experiment = self.store.get_run(parent).info.experiment_id
-        return tracking.runs(self.store, [experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+        return tracking.children(self.store, parent)
 
     def _end_abandoned(self, parent: str) -> None:
         """Marks runs whose process was killed, so that no run seems to go on for ever."""

@@ -18,6 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from pipelines.alternatives import chosen_row
 from pipelines.classification_metrics import (
     calibration_error,
     calibration_error_by_chance,
@@ -28,7 +29,6 @@ from pipelines.formatting import count, percent, plural
 from pipelines.resampling import Numbers
 from pipelines.results import Protocol, Result
 from pipelines.text_group_figures import accuracy_by_length, accuracy_by_negation, beside, short
-from pipelines.verdict import chosen_row
 
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#bfd3fb", "#2563eb", "#1e3a8a"])
 BEFORE = "#8a8f98"
@@ -44,13 +44,13 @@ def classification_figures(
 
     Args:
         results: One for each model. In ``details``: "probabilities" and "uncalibrated"
-            (S, N, K), "labels", "lengths" and "negated" (N,).
+            (S, N, K), "labels", "lengths" and, of texts, "negated" (N,).
         table: Their leaderboard.
         protocol: What they have in common; its ``spec`` has ``classes``.
 
     Returns:
         "confusion_matrix" and "reliability" of the chosen model, "accuracy_by_length" and
-        "accuracy_by_negation"; the last is left out where all texts are alike in that, and all
+        "accuracy_by_negation"; the last is left out where all items are alike in that, and all
         are where there is no chosen model.
     """
     row = chosen_row(table)
@@ -61,21 +61,24 @@ def classification_figures(
     ranked = [by_name[name] for name in table["model"] if name in by_name]
     classes = list(protocol.spec.classes)  # type: ignore[attr-defined]
     drawn = {
-        "confusion_matrix": confusion_figure(chosen, classes),
-        "reliability": reliability_figure(chosen, colours[chosen.name], protocol.confidence),
+        "confusion_matrix": confusion_figure(chosen, classes, protocol.wording.item),
+        "reliability": reliability_figure(
+            chosen, colours[chosen.name], protocol.confidence, protocol.wording.item
+        ),
         "accuracy_by_length": accuracy_by_length(ranked, chosen, protocol, colours),
     }
-    if np.unique(chosen.details["negated"]).size == 2:
+    if np.unique(chosen.details.get("negated", [])).size == 2:
         drawn["accuracy_by_negation"] = accuracy_by_negation(ranked, chosen, protocol, colours)
     return drawn
 
 
-def confusion_figure(result: Result, classes: Sequence[str]) -> Figure:
+def confusion_figure(result: Result, classes: Sequence[str], item: str = "text") -> Figure:
     """Draws what a model takes for what: shares of each true class, and counts.
 
     Args:
         result: Of the model; "probabilities" (S, N, K) and "labels" (N,) in its ``details``.
         classes: Names of the classes (K).
+        item: What is classified.
     """
     labels, size = result.details["labels"], len(classes)
     predictions = result.details["probabilities"].argmax(axis=2)
@@ -95,7 +98,7 @@ def confusion_figure(result: Result, classes: Sequence[str]) -> Figure:
                 i,
                 f"{percent(shares[i, k])}\n{count(float(counts[i, k]))}"
                 if totals[i, 0]
-                else "no texts",
+                else f"no {item}s",
                 ha="center",
                 va="center",
                 fontsize=10 if size <= 6 else 8,
@@ -117,27 +120,29 @@ def confusion_figure(result: Result, classes: Sequence[str]) -> Figure:
     titled(
         axes,
         beside(
-            _most_confused(short(result.name), counts, shares, classes),
+            _most_confused(short(result.name), counts, shares, classes, item),
             [name[:20] for name in classes],
         ),
-        f"Share of the texts of each true class (a row adds up to 100%){numbers}{seeds}.",
+        f"Share of the {item}s of each true class (a row adds up to 100%){numbers}{seeds}.",
     )
     return figure
 
 
-def _most_confused(name: str, counts: Numbers, shares: Numbers, classes: Sequence[str]) -> str:
+def _most_confused(
+    name: str, counts: Numbers, shares: Numbers, classes: Sequence[str], item: str
+) -> str:
     names = [textwrap.shorten(each, 28, placeholder="…") for each in classes]
     wrong = shares * (1 - np.eye(len(classes)))
     if not wrong.any():
-        return f"{name} is right on all of the {plural(round(counts.sum()), 'text')}"
+        return f"{name} is right on all of the {plural(round(counts.sum()), item)}"
     if len(classes) == 2:
         return (
-            f"{name} takes {percent(wrong[0, 1])} of {names[0]} texts for {names[1]}, "
+            f"{name} takes {percent(wrong[0, 1])} of {names[0]} {item}s for {names[1]}, "
             f"{percent(wrong[1, 0])} of {names[1]} for {names[0]}"
         )
     i, k = np.unravel_index(wrong.argmax(), wrong.shape)
     return (
-        f"The most frequent confusion of {name}: {percent(wrong[i, k])} of {names[i]} texts "
+        f"The most frequent confusion of {name}: {percent(wrong[i, k])} of {names[i]} {item}s "
         f"are taken for {names[k]}"
     )
 
@@ -147,7 +152,9 @@ def _folded(name: str, width: int) -> str:
     return "\n".join(textwrap.wrap(name, width, max_lines=3, placeholder="…")) or name
 
 
-def reliability_figure(result: Result, colour: str, confidence: float = 0.95) -> Figure:
+def reliability_figure(
+    result: Result, colour: str, confidence: float = 0.95, item: str = "text"
+) -> Figure:
     """Draws how often a model is right where it is so sure, before and after temperature scaling.
 
     The seeds' answers are pooled and binned by confidence, equally many in each bin. The band is
@@ -158,6 +165,7 @@ def reliability_figure(result: Result, colour: str, confidence: float = 0.95) ->
             ``details``.
         colour: Of the model.
         confidence: Of the band.
+        item: What is classified.
     """
     labels = result.details["labels"]
     before, after = result.details["uncalibrated"], result.details["probabilities"]
@@ -196,7 +204,7 @@ def reliability_figure(result: Result, colour: str, confidence: float = 0.95) ->
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     upper.set_ylabel("share that is right")
-    lower.set_ylabel("share of texts")
+    lower.set_ylabel(f"share of {item}s")
     lower.set_xlabel("confidence: probability of the predicted class")
     upper.set_xlim(least - 0.01, 1.01)
     upper.set_ylim(*_padded(upper))

@@ -1,25 +1,21 @@
 """Classification of texts, as the pipelines see it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from jsonargparse import Namespace
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from data_modules.errors import UserError
 from data_modules.tweets import Tweets
 from lightning_modules.sequence_classifier import SequenceClassifier
 from lightning_modules.text_baselines import TEXT_BASELINES, TextBaseline
-from pipelines import classification_metrics
-from pipelines.classification_figures import classification_figures
-from pipelines.formatting import number, p_value
-from pipelines.results import Protocol, Result
-from pipelines.task import TIMED_ITEMS, Column, Evaluation, Serving, Task, median_seconds
+from pipelines.labelling_task import LabellingTask, cross_entropy, judged
+from pipelines.results import Result
+from pipelines.task import TIMED_ITEMS, Evaluation, Serving, median_seconds
 from pipelines.text_group_figures import negated
 from pipelines.worst_mistakes import worst_mistakes
 
@@ -27,23 +23,9 @@ from pipelines.worst_mistakes import worst_mistakes
 CHUNK = 16_384
 
 
-class ClassificationTask(Task):
+class ClassificationTask(LabellingTask):
     """Labels of texts, judged by the share of wrong ones."""
 
-    columns = (
-        Column("test_macro_f1", "macro-F1", number),
-        Column("test_macro_f1_low", "macro-F1, low", number),
-        Column("test_macro_f1_high", "macro-F1, high", number),
-        Column("test_auroc", "AUROC", number),
-        Column("test_auroc_low", "AUROC, low", number),
-        Column("test_auroc_high", "AUROC, high", number),
-        Column("test_calibration_error", "calibration error", number),
-        Column("test_calibration_error_low", "calibration error, low", number),
-        Column("test_calibration_error_high", "calibration error, high", number),
-        Column("calibration_error_by_chance", "of it by chance", number),
-        Column("test_uncalibrated_error", "calibration error before scaling", number),
-        Column("mcnemar_p", "p (McNemar, Holm)", p_value),
-    )
     captions = {
         "confusion_matrix": "What the chosen model takes for what: share of each true class, and "
         "number of texts, mean over seeds.",
@@ -72,17 +54,9 @@ class ClassificationTask(Task):
     how_to_predict = "--text 'not bad at all :)' --explain true"
 
     @property
-    def baselines(self) -> Mapping[str, type[TextBaseline]]:
+    def baselines(self) -> Mapping[str, Any]:
         """Classical text classifiers, by name."""
         return TEXT_BASELINES
-
-    def check_baseline(self, name: str, data: Tweets) -> None:
-        """Refuses a classifier that is for other classes; building it says why."""
-        TEXT_BASELINES[name](spec=data.spec.to_dict())
-
-    def fit_baseline(self, name: str, data: Tweets, config: Mapping[str, Any]) -> TextBaseline:
-        """Returns a classical text classifier, fitted and calibrated."""
-        return TEXT_BASELINES[name](spec=data.spec.to_dict()).fit(data, config["metric"])
 
     def evaluate(
         self, model: SequenceClassifier | TextBaseline, data: Tweets, part: str
@@ -101,40 +75,17 @@ class ClassificationTask(Task):
             "negated" (N,) of the texts.
         """
         texts = data.parts[part]
-        labels = np.asarray(texts.labels)
-        logits = part_logits(model, data, part)
-        probabilities, uncalibrated = softmax(logits / float(model.temperature)), softmax(logits)
-        wrong = probabilities.argmax(axis=1) != labels
-        measured = {
-            "accuracy": 1 - wrong.mean(),
-            "macro_f1": classification_metrics.macro_f1(
-                probabilities.argmax(axis=1)[None], labels, probabilities.shape[1]
-            ),
-            "auroc": classification_metrics.auroc(probabilities[None], labels),
-            "calibration_error": classification_metrics.calibration_error(
-                probabilities[None], labels
-            ),
-        }
         rows = np.arange(len(texts))
         chunks = [texts.words(rows[i : i + CHUNK]) for i in range(0, len(rows), CHUNK)]
-        return Evaluation(
-            errors={
-                "error_rate": wrong[:, None].astype(np.float64),
-                "cross_entropy": cross_entropy(logits / float(model.temperature), labels)[:, None],
-            },
-            measures={name: float(np.squeeze(value)) for name, value in measured.items()},
-            details={
-                "probabilities": probabilities.astype(np.float32),
-                "uncalibrated": uncalibrated.astype(np.float32),
-                "labels": labels.astype(np.int64),
+        return judged(
+            part_logits(model, data, part),
+            float(model.temperature),
+            np.asarray(texts.labels),
+            {
                 "lengths": np.array([len(words) for chunk in chunks for words in chunk]),
                 "negated": np.concatenate([negated(chunk) for chunk in chunks]),
             },
         )
-
-    def validation_measures(self, model: SequenceClassifier, data: Tweets) -> dict[str, float]:
-        """Returns the validation metrics after calibration, by which all models are compared."""
-        return self.evaluate(model, data, "validation").metrics("best_validation")
 
     def inference_us_per_step(
         self, model: SequenceClassifier | TextBaseline, data: Tweets
@@ -149,14 +100,6 @@ class ClassificationTask(Task):
         seconds = median_seconds(lambda: model.classify(words))
         return seconds / max(1, sum(map(len, words))) * 1e6
 
-    def own_columns(
-        self, results: Sequence[Result], chosen: str | None, protocol: Protocol
-    ) -> dict[str, dict[str, float]]:
-        """Returns macro-F1, AUROC and calibration error, with intervals, and McNemar's p values."""
-        nothing = {column.name: float("nan") for column in self.columns}
-        measured = classification_metrics.summary(results, chosen, protocol)
-        return {name: nothing | values for name, values in measured.items()}
-
     def examples(
         self,
         data: Tweets,
@@ -170,20 +113,6 @@ class ClassificationTask(Task):
         labels = result.details["labels"]
         texts = data.parts["test"].raw_texts(np.arange(len(labels)))
         return worst_mistakes(texts, labels, probabilities, data.spec.classes)
-
-    def pictures(
-        self,
-        results: Sequence[Result],
-        table: pd.DataFrame,
-        protocol: Protocol,
-        examples: pd.DataFrame | None,
-    ) -> dict[str, Figure]:
-        """Draws "confusion_matrix", "reliability" and accuracy by length and by negation."""
-        return classification_figures(results, table, protocol)
-
-    def tables(self, examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Returns the worst mistakes."""
-        return {} if examples.empty else {"Worst mistakes": examples}
 
     def validation_error(
         self, model: SequenceClassifier | TextBaseline, data: Tweets, metric: str
@@ -238,11 +167,6 @@ class ClassificationTask(Task):
         return predict(model, config)
 
 
-def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns minus the log probability of each label (N,), from logits (N, K)."""
-    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-
-
 @torch.no_grad()
 def part_logits(
     model: SequenceClassifier | TextBaseline, data: Tweets, part: str
@@ -260,8 +184,3 @@ def part_logits(
         rows = np.arange(start, min(start + CHUNK, len(texts)))
         result[rows] = model.logits_of(texts.words(rows)).numpy()
     return result
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns the probabilities (N, K) of logits."""
-    return np.exp(log_softmax(logits, axis=1))

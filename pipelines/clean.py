@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from jsonargparse import ArgumentParser
-
 from data_modules.errors import UserError
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import user_errors
 
 if TYPE_CHECKING:

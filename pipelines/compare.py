@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from data_modules.errors import UserError
+from data_modules.split_data import SplitDataModule
 from pipelines.cluster import add_cluster_arguments, as_here, check_cluster
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,
@@ -24,6 +24,7 @@ from pipelines.experiment import (
     read_yaml,
     resolved,
     task_class,
+    task_name,
     user_errors,
 )
 from pipelines.fitting import build_trainer
@@ -67,6 +68,12 @@ def parser() -> ArgumentParser:
             1,
             "Seeds, the first ones, with which each learning rate is tried; more cost more, and "
             "find rates that are good for one seed only.",
+        ),
+        (
+            "--refit_every",
+            int | None,
+            None,
+            "Fit every model anew after so many test origins, on all data up to then; null never.",
         ),
         ("--confidence", float, 0.95, "Of the intervals beside the means."),
         ("--output", str | None, None, "Folder that also receives leaderboard, report, figures."),
@@ -153,17 +160,18 @@ def check(config: Mapping[str, Any]) -> None:
     from pipelines.register import checked_name
 
     cls = task_class(config)
-    known = find_task(cls.task).baselines
+    known = find_task(task_name(config)).baselines
     unknown = [name for name in config["baselines"] if name not in known]
     clash = [name for name in config["baselines"] if name in config["candidates"]]
     names = [name for name in config["candidates"] if not re.fullmatch(r"[\w.-]+", name)]
-    rates, output = config["learning_rates"], config["output"]
+    rates, output, every = config["learning_rates"], config["output"], config["refit_every"]
     for option, wrong, wanted in (
         ("seeds", not config["seeds"], "one or more seeds, such as [0, 1, 2]"),
         ("seeds", len(set(config["seeds"])) < len(config["seeds"]), "different seeds"),
         ("search_seeds", config["search_seeds"] < 1, "a number from 1 to that of the seeds"),
         ("learning_rates", not rates or min(rates) <= 0, "one or more numbers above 0"),
         ("learning_rates", len(set(rates)) < len(rates), "different numbers"),
+        ("refit_every", every is not None and every < 1, "1 or more, or null for never"),
         ("metric", config["metric"] not in cls.metrics, " or ".join(cls.metrics)),
         ("baselines", "oracle" in config["candidates"], "no candidate named oracle"),
         ("confidence", not 0 < config["confidence"] < 1, "a number between 0 and 1"),
@@ -177,6 +185,29 @@ def check(config: Mapping[str, Any]) -> None:
     check_cluster(config)
     if config["register_as"] is not None:
         checked_name(config["register_as"])
+
+
+def check_refits(config: Mapping[str, Any], data: SplitDataModule) -> None:
+    """Refuses to fit anew where data do not go on in time, or already begin on the way.
+
+    Raises:
+        UserError: With what to write instead.
+    """
+    if config["refit_every"] is None:
+        return
+    given = config["data"].get("init_args") or {}
+    if not getattr(data, "rolling", False):
+        raise UserError(
+            f"refit_every: {type(data).__name__} has no rolling origins; leave it out, or use "
+            "data_modules.CsvSeries."
+        )
+    if given.get("origin_block") is not None:
+        raise UserError("refit_every fills in data.origin_block: leave one of them out.")
+    if given.get("missing") == "interpolate":
+        raise UserError(
+            "refit_every: a line across a gap (data.missing: interpolate) would let later fits see "
+            "ahead; write data.missing: ffill."
+        )
 
 
 def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
@@ -195,6 +226,7 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
     check(config)
     candidates = candidate_configs(config, folders)
     data = build_data(config["data"])
+    check_refits(config, data)
     for line in data.advice():
         print(f"note: {line}", file=sys.stderr)
     trial = as_here(config, config["ray"]["address"])

@@ -1,11 +1,13 @@
 """A comparison at work: which trials are missing, and running them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mlflow.entities import Run
 
 from data_modules.errors import UserError
+from data_modules.series import SeriesWindows
 from data_modules.split_data import SplitDataModule
 from pipelines import conclusion
 from pipelines.campaign import Campaign
@@ -13,7 +15,7 @@ from pipelines.experiment import (
     config_hash,
     deep_merge,
     network_class,
-    task_class,
+    task_name,
 )
 from pipelines.plan import Trial
 from pipelines.pool import Pool
@@ -33,6 +35,7 @@ class Comparison(Campaign):
     """
 
     kind = "comparison"
+    verb = "compare"
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Comparison(Campaign):
         super().__init__(config, data, [network_class(each) for each in candidates.values()])
         self.candidates = candidates
         self.metric = config["metric"]
-        self.task = find_task(task_class(config).task)
+        self.task = find_task(task_name(config))
         self.search_seeds = config["seeds"][: config["search_seeds"]]
         self.failures: list[str] = []
         self.left_out: list[str] = []
@@ -69,6 +72,25 @@ class Comparison(Campaign):
         shared = {key: self.config[key] for key in ("data", "model", "metric")}
         return Trial(model, model, {"baseline": model, **shared})
 
+    def refits(self, trial: Trial) -> list[Trial]:
+        """Returns the trials that fit a model anew, on the way through the test origins."""
+        every, test, found = self.config["refit_every"], self.data.parts["test"], []
+        if every is None or not isinstance(test, SeriesWindows):
+            return []
+        origins = test.most_windows
+        for block, first in enumerate(range(every, origins, every), start=1):
+            moved = {"data": {"init_args": {"origin_block": [first, min(first + every, origins)]}}}
+            name, config = f"{trial.name}-r{block}", deep_merge(trial.config, moved)
+            found.append(replace(trial, name=name, config=config))
+        return found
+
+    def fits(self, trial: Trial) -> list[tuple[Mapping[str, Any], str]]:
+        """Returns configuration and run of a finished trial, and of its refits, in order."""
+        return [
+            (each.config, self.finished[each.key].info.run_id)
+            for each in (trial, *self.refits(trial))
+        ]
+
     def identity(self) -> str:
         """Returns the digest of all that decides the outcome."""
         return config_hash(
@@ -81,6 +103,7 @@ class Comparison(Campaign):
                         "seeds",
                         "search_seeds",
                         "learning_rates",
+                        "refit_every",
                         "metric",
                     )
                 },
@@ -95,6 +118,7 @@ class Comparison(Campaign):
         """Trains what is missing, and tests what is chosen."""
         self._train_missing(around, pool)
         chosen = self._selected()
+        self._refit_missing(chosen, around, pool)
         self._test_missing(chosen, around, pool)
         return chosen
 
@@ -135,10 +159,8 @@ class Comparison(Campaign):
             def launch(trial: Trial) -> None:
                 if trial.key in self.finished:
                     settle(trial)
-                elif trial.seed is None:
-                    pool.submit(trial, fit_baseline, around, trial.config, trial.model)
                 else:
-                    pool.submit(trial, train_trial, around, trial.config, trial.model, trial.name)
+                    _submit(trial, around, pool)
 
             def settle(trial: Trial, note: str = "") -> None:
                 """Counts a trial; the last of a candidate's search starts its other seeds."""
@@ -218,6 +240,41 @@ class Comparison(Campaign):
         self.failures.append(f"{what}: {type(error).__name__}: {error}")
         self.say(f"FAILED {self.failures[-1]}")
 
+    def _refit_missing(
+        self, selected: dict[str, list[Trial]], around: Surroundings, pool: Pool
+    ) -> None:
+        """Fits the selected models anew for every later block of test origins.
+
+        A trial of which a refit failed leaves the selection.
+
+        Raises:
+            Unfit: If a machine lacks what trials need.
+        """
+        missing = [
+            (refit, trial)
+            for trials in selected.values()
+            for trial in trials
+            for refit in self.refits(trial)
+            if refit.key not in self.finished
+        ]
+        if not missing:
+            return
+        owners = {refit.key: trial for refit, trial in missing}
+        with self.progress() as progress:
+            bar = progress.add_task("refitting", total=len(missing), note="")
+            for refit, _ in missing:
+                _submit(refit, around, pool)
+            for refit, outcome in pool.results():
+                if isinstance(outcome, str):
+                    self.finished[refit.key] = self.store.get_run(outcome)
+                elif isinstance(outcome, Unfit):
+                    raise outcome
+                else:
+                    self._fail(refit.name, outcome)
+                    owner, own = owners[refit.key], selected[refit.model]
+                    own[:] = [trial for trial in own if trial.key != owner.key]
+                progress.update(bar, advance=1, note=refit.name)
+
     def _test_missing(
         self, selected: dict[str, list[Trial]], around: Surroundings, pool: Pool
     ) -> None:
@@ -243,7 +300,8 @@ class Comparison(Campaign):
             bar = progress.add_task("testing", total=len(untested), note="")
             for trial in untested:
                 run_id = self.finished[trial.key].info.run_id
-                pool.submit(trial, test_trial, around, trial.config, run_id)
+                refits, every = self.fits(trial)[1:], self.config["refit_every"]
+                pool.submit(trial, test_trial, around, trial.config, run_id, refits, every)
             for trial, outcome in pool.results():
                 if isinstance(outcome, str):
                     self.finished[trial.key] = self.store.get_run(outcome)
@@ -256,4 +314,8 @@ class Comparison(Campaign):
         if not any(selected.values()):
             raise UserError("no model could be tested: " + "; ".join(self.failures))
 
-    # Words ------------------------------------------------------------------------------------
+
+def _submit(trial: Trial, around: Surroundings, pool: Pool) -> None:
+    """Has a baseline fitted, or a network trained."""
+    fit = fit_baseline if trial.seed is None else train_trial
+    pool.submit(trial, fit, around, trial.config, trial.model, trial.name)

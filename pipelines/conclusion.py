@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from data_modules.errors import UserError
 from pipelines import tracking
+from pipelines.experiment import build_data, task_name
 from pipelines.leaderboard import leaderboard
 from pipelines.outcome import deliver, noise_floor, read_result, write_report
 from pipelines.plan import Trial
 from pipelines.register import register_winner
 from pipelines.results import Protocol, Result
 from pipelines.terminal import print_leaderboard
-from pipelines.trials import load_trial
+from pipelines.trials import load_fits
 from pipelines.verdict import verdict
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def _protocol(comparison: "Comparison", results: list[Result]) -> Protocol:
         failures=comparison.failures,
         left_out=comparison.left_out,
         confidence=comparison.config["confidence"],
+        refit_every=comparison.config["refit_every"],
+        task=task_name(comparison.config),
     )
 
 
@@ -57,6 +60,7 @@ def report(comparison: "Comparison", parent: str, selected: Mapping[str, list[Tr
             comparison.metric,
             trials[0].learning_rate,
             [part for part in comparison.data.parts if part.startswith("test")],
+            comparison.task.item_details,
         )
         for model, trials in selected.items()
         if trials
@@ -66,10 +70,10 @@ def report(comparison: "Comparison", parent: str, selected: Mapping[str, list[Tr
         results.append(floor)
     protocol = _protocol(comparison, results)
     table = leaderboard(results, protocol)
-    lines = verdict(table, protocol)
     if not table["chosen"].any():
         raise UserError("no model has a finite validation error: nothing can be chosen.")
     winner = str(table.loc[table["chosen"], "model"].iloc[0])
+    lines = verdict(table, protocol) + comparison.task.remarks(results, winner, protocol)
     best = min(selected[winner], key=comparison.validation)
     winner_run = comparison.finished[best.key].info.run_id
     chosen = next(result for result in results if result.name == winner)
@@ -78,7 +82,12 @@ def report(comparison: "Comparison", parent: str, selected: Mapping[str, list[Tr
         chosen,
         selected[winner].index(best),
         comparison.metric,
-        lambda: load_trial(comparison.store, winner_run, best.config),
+        lambda: load_fits(
+            comparison.store,
+            comparison.fits(best),
+            comparison.config["refit_every"],
+            lambda config: build_data(config["data"]),
+        ),
     )
     with tempfile.TemporaryDirectory(prefix="unroll-") as temporary:
         folder = Path(temporary)

@@ -78,7 +78,7 @@ def readable_log(axes: Axes, which: Literal["x", "y"] = "y") -> None:
     if axis.get_scale() != "log":
         return
     low, high = axis.get_view_interval()
-    narrow = high / low < 30
+    narrow = high / low < 100
 
     def label(value: float, _: int) -> str:
         digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))

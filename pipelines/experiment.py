@@ -23,6 +23,7 @@ from lightning_modules.architectures import Architecture
 from lightning_modules.building import import_class
 from lightning_modules.compiling import compile_networks
 from lightning_modules.optimization import Optimization, OptimizedModule
+from pipelines.command_line import readable
 from pipelines.devices import DeviceScaling, is_main, tell, tell_error
 from pipelines.resuming import STOP_SIGNALS, Preempted
 from pipelines.staged_training import Stage
@@ -81,8 +82,9 @@ def add_experiment_arguments(parser: ArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Validation metric that chooses checkpoints and stops early (lower is better): mse or "
-        "mae of a forecast, error_rate or cross_entropy of a classification, nats_per_point, "
-        "nats_per_sequence or squared_error of handwriting; default: the first.",
+        "mae of a forecast or a number, gap_mse or gap_mae of what is filled in, error_rate or "
+        "cross_entropy of a classification, nats_per_point, nats_per_sequence or squared_error of "
+        "handwriting; default: the first.",
     )
     parser.add_argument(
         "--early_stopping_patience",
@@ -178,13 +180,19 @@ def resolved(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return plain(parser.parse_object(dict(config)))
     except ArgumentError as error:
-        raise UserError(str(error)) from error
+        raise UserError(readable(str(error), parser)) from error
 
 
 def task_class(config: Mapping[str, Any]) -> type[OptimizedModule]:
     """Returns the class of a configuration's task."""
     found: type[OptimizedModule] = import_class(config["model"]["class_path"])
     return found
+
+
+def task_name(config: Mapping[str, Any]) -> str:
+    """Returns the name of a configuration's task: that of its model on its data."""
+    data: type[SplitDataModule] = import_class(config["data"]["class_path"])
+    return task_class(config).task_on(data)
 
 
 def network_class(config: Mapping[str, Any]) -> str:
@@ -223,7 +231,7 @@ def _same_class(one: str, other: str) -> bool:
 
 def experiment_name(config: Mapping[str, Any], data: SplitDataModule) -> str:
     """Returns the name of the MLflow experiment: task and data set."""
-    return f"{task_class(config).task}/{data.name}"
+    return f"{task_name(config)}/{data.name}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -365,9 +373,11 @@ def load_weights(model: OptimizedModule, path: Path) -> None:
         raise UserError(f"warm_start: {path} is not a checkpoint: {error}") from error
     try:
         # Calibration follows training anyway, and margins have the shape of the horizon.
-        weights.pop(model.calibration, None)
+        named = model.calibration
+        calibrated = {name for name in model.state_dict() if named and name.startswith(named)}
+        weights = {name: value for name, value in weights.items() if name not in calibrated}
         missing, unexpected = model.load_state_dict(weights, strict=False)
-        if unexpected or set(missing) - {model.calibration}:
+        if unexpected or set(missing) - calibrated:
             raise RuntimeError(f"it lacks {missing} and has {unexpected} besides")
     except RuntimeError as error:
         raise UserError(f"warm_start: {path} holds another model: {error}") from error

@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from pipelines.alternatives import chosen_row
 from pipelines.drawing import LIMIT, STYLE, error_label, model_colours, readable_log, titled
 from pipelines.formatting import plural
 from pipelines.labels import label_line_ends
 from pipelines.results import Metric, Protocol, Result
 from pipelines.scatter import error_vs_parameters, error_vs_time
 from pipelines.task import find_task
-from pipelines.verdict import chosen_row
 
 
 def figures(
@@ -46,7 +46,7 @@ def figures(
         drawn["error_vs_time"] = error_vs_time(table, protocol, colours)
         if any(result.curves for result in results):
             drawn["learning_curves"] = _learning_curves(results, table, protocol, colours)
-        task = find_task(protocol.shown.task)
+        task = find_task(protocol.task)
         drawn |= task.pictures(results, table, protocol, examples)
     return drawn
 

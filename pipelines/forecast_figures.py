@@ -1,4 +1,4 @@
-"""The pictures that only a comparison of forecasters has: error by step, and forecasts.
+"""Pictures that only a comparison of forecasters has: error by step, forecasts, and a gallery.
 
 Shapes: n windows, W steps of history, H steps of the horizon, K targets.
 """
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from pipelines.drawing import COLOURS, error_label, readable_log, titled
+from pipelines.alternatives import chosen_row
+from pipelines.drawing import COLOURS, error_label, readable_log, titled, wrapped
 from pipelines.formatting import percent, ratio
 from pipelines.labels import label_line_ends
 from pipelines.results import Protocol, Result
 from pipelines.statistics import interval
-from pipelines.verdict import chosen_row
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,21 @@ class Forecasts:
     high: NDArray[np.floating[Any]]
     titles: list[str]
     targets: list[str]
+
+
+@dataclass(frozen=True)
+class ForecastExamples:
+    """What pictures show of the chosen model beyond its errors.
+
+    Attributes:
+        windows: The test windows in which it errs least, middling and most.
+        gallery: A window of each of several series; None where there is one series.
+        series_names: Names of all series.
+    """
+
+    windows: Forecasts
+    gallery: Forecasts | None = None
+    series_names: Sequence[str] = ()
 
 
 def error_by_step(
@@ -105,7 +120,7 @@ def _step_band(axes: Axes, result: Result, protocol: Protocol, colour: str) -> N
     """Draws the interval of the mean error at each step."""
     errors = np.asarray(result.errors[protocol.metric], dtype=np.float64)
     found = [
-        interval(errors[..., h], protocol.spec.block_length, protocol.confidence)
+        interval(errors[..., h], protocol.spec.block_length, protocol.confidence, result.series)
         for h in range(errors.shape[-1])
     ]
     low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
@@ -122,67 +137,110 @@ def forecast_examples_figure(
     """Draws forecasts of the chosen model against the truth, window below window."""
     best = chosen_row(table)
     colour = colours[best["model"]] if best is not None else COLOURS[0]
-    count, horizon, all_targets = forecasts.truth.shape
+    count, _, all_targets = forecasts.truth.shape
     targets = min(all_targets, 3)
-    # A long history would squeeze the forecast into a corner.
-    shown = min(forecasts.history.shape[1], max(4 * horizon, 40))
-    past, ahead = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
     figure = Figure(figsize=(max(9.5, 4.6 * targets), 2.6 * count + 1.1), layout="constrained")
     grid = figure.subplots(count, targets, squeeze=False, sharex=True)
-    inside = np.isfinite(forecasts.low) & np.isfinite(forecasts.high)
     for i in range(count):
         for k in range(targets):
             axes: Axes = grid[i, k]
-            truth, point = forecasts.truth[i, :, k], forecasts.point[i, :, k]
-            last = forecasts.history[i, -1:, k]
-            seen = forecasts.history[i, -shown:, k]
-            axes.plot(past, seen, color="#6b7280", linewidth=1.3, label="history")
-            if inside[i, :, k].all():
-                # The band of a single step would have no width.
-                band = ahead if horizon > 1 else ahead + np.array([-0.3, 0.3])
-                axes.fill_between(
-                    band,
-                    np.broadcast_to(forecasts.low[i, :, k], band.shape),
-                    np.broadcast_to(forecasts.high[i, :, k], band.shape),
-                    color=colour,
-                    alpha=0.18,
-                    linewidth=0,
-                    label=_band(protocol),
-                )
-            dots = "o" if horizon <= 30 else None
-            axes.plot(
-                np.r_[0, ahead],
-                np.r_[last, truth],
-                color="#111827",
-                linewidth=1.3,
-                marker=dots,
-                markersize=3,
-                markevery=range(1, horizon + 1),
-                label="truth",
-            )
-            axes.plot(
-                ahead, point, color=colour, linewidth=2, marker=dots, markersize=4, label="forecast"
-            )
-            axes.axvline(0.5, color="#c4c8cf", linewidth=1, zorder=1)
+            draw_forecast(axes, forecasts, i, k, colour, protocol)
             heading = forecasts.titles[i] if k == 0 else ""
             name = forecasts.targets[k] if targets > 1 or all_targets > 1 else ""
             text = ", ".join(filter(None, [heading, name]))
             axes.set_title(text, fontsize=10, fontweight="normal", pad=6)
             axes.set_ylabel("" if name else forecasts.targets[k])
-            axes.set_xlim(past[0] - 0.5, horizon + 0.8)
     for axes in grid[-1]:
         axes.set_xlabel("steps from the last observation")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.suptitle(
-        _forecast_title(forecasts, best, inside, protocol),
-        x=0.01,
-        ha="left",
-        fontsize=12,
-        fontweight="bold",
-    )
+    titled_above(figure, grid[0, 0], _forecast_title(forecasts, best, protocol))
     return figure
+
+
+def gallery_figure(
+    gallery: Forecasts,
+    series: int,
+    table: pd.DataFrame,
+    protocol: Protocol,
+    colours: dict[str, str],
+) -> Figure:
+    """Draws a window of each of several series, small, of the first target.
+
+    Args:
+        gallery: The windows, by rising error of their series.
+        series: Number of all series.
+        table: The leaderboard.
+        protocol: What the models have in common.
+        colours: Of the models.
+    """
+    best = chosen_row(table)
+    colour = colours[best["model"]] if best is not None else COLOURS[0]
+    count = len(gallery.titles)
+    columns = min(4, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(3.1 * columns + 0.4, 2.1 * lines + 1.1), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True)
+    for i, axes in enumerate(grid.flat):
+        if i >= count:
+            axes.set_visible(False)
+            continue
+        draw_forecast(axes, gallery, i, 0, colour, protocol)
+        axes.set_title(gallery.titles[i], fontsize=8.5, fontweight="normal", pad=4)
+        axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        # Above a place that stays empty, the steps are written too.
+        axes.tick_params(labelbottom=i + columns >= count)
+    name = "the chosen model" if best is None else str(best["model"])
+    which = "" if count == series else ": those with the least, middling and most error"
+    titled_above(figure, grid[0, 0], f"{name} on {count} of {series:,} series{which}")
+    return figure
+
+
+def draw_forecast(
+    axes: Axes, forecasts: Forecasts, i: int, k: int, colour: str, protocol: Protocol
+) -> None:
+    """Draws target k of window i: history, truth, forecast and interval."""
+    horizon = forecasts.truth.shape[1]
+    # A long history would squeeze the forecast into a corner.
+    shown = min(forecasts.history.shape[1], max(4 * horizon, 40))
+    past, ahead = np.arange(1 - shown, 1), np.arange(1, horizon + 1)
+    truth, point = forecasts.truth[i, :, k], forecasts.point[i, :, k]
+    seen = forecasts.history[i, -shown:, k]
+    axes.plot(past, seen, color="#6b7280", linewidth=1.3, label="history")
+    low, high = forecasts.low[i, :, k], forecasts.high[i, :, k]
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        # The band of a single step would have no width.
+        band = ahead if horizon > 1 else ahead + np.array([-0.3, 0.3])
+        axes.fill_between(
+            band,
+            np.broadcast_to(low, band.shape),
+            np.broadcast_to(high, band.shape),
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
+            label=_band(protocol),
+        )
+    dots = "o" if horizon <= 30 else None
+    axes.plot(
+        np.r_[0, ahead],
+        np.r_[seen[-1:], truth],
+        color="#111827",
+        linewidth=1.3,
+        marker=dots,
+        markersize=3,
+        markevery=range(1, horizon + 1),
+        label="truth",
+    )
+    axes.plot(ahead, point, color=colour, linewidth=2, marker=dots, markersize=4, label="forecast")
+    axes.axvline(0.5, color="#c4c8cf", linewidth=1, zorder=1)
+    axes.set_xlim(past[0] - 0.5, horizon + 0.8)
+
+
+def titled_above(figure: Figure, first: Axes, title: str) -> None:
+    """Writes a figure's title above its panels, and below them what the first one's lines are."""
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.suptitle(wrapped(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
 
 
 def _band(protocol: Protocol) -> str:
@@ -190,10 +248,9 @@ def _band(protocol: Protocol) -> str:
     return f"{percent(nominal)} conformal interval" if nominal else "conformal interval"
 
 
-def _forecast_title(
-    forecasts: Forecasts, best: pd.Series | None, inside: NDArray[np.bool_], protocol: Protocol
-) -> str:
+def _forecast_title(forecasts: Forecasts, best: pd.Series | None, protocol: Protocol) -> str:
     name = "The forecast" if best is None else f"{best['model']}"
+    inside = np.isfinite(forecasts.low) & np.isfinite(forecasts.high)
     if not inside.any():
         return f"{name}: too little calibration data for an interval"
     covered = (forecasts.truth >= forecasts.low) & (forecasts.truth <= forecasts.high)

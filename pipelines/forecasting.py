@@ -5,13 +5,14 @@ K target channels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from data_modules.covariates import encode
 from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline
@@ -24,14 +25,22 @@ class Request(BaseModel):
     Attributes:
         history: Values of each input column, oldest first, all columns equally long. Columns that
             the model does not know are left aside.
-        known_future: Values over the horizon of the columns whose future is known, for models that
-            have such columns.
+        known_future: Values over the horizon of the columns of numbers whose future is known, for
+            models that have such columns.
+        categories: Values of each column of texts: as many as the history has, and one for each
+            step of the horizon besides where the future of the column is known.
+        times: Timestamps of the history, for models with calendar features.
+        series: Which series it is, for models of many; one that is not among those that the
+            model was trained on is scaled by its own history.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     history: dict[str, list[float]]
     known_future: dict[str, list[float]] | None = None
+    categories: dict[str, list[str]] | None = None
+    times: list[str] | None = None
+    series: str | None = None
 
 
 class Forecast(BaseModel):
@@ -51,20 +60,6 @@ class Forecast(BaseModel):
     coverage: float | None = None
 
 
-def unscaled(spec: SeriesSpec, values: Tensor) -> Tensor:
-    """Undoes the scaling of all channels, where ``spec.to_original`` does of the targets.
-
-    Args:
-        spec: The specification by which they were scaled.
-        values: (..., C), scaled.
-
-    Returns:
-        (..., C) in original units, float64.
-    """
-    every = replace(spec, target_channels=list(range(len(spec.channels))), known_channels=[])
-    return every.to_original(values.double())
-
-
 @torch.no_grad()
 def forecast_requests(
     model: Forecaster | Baseline, requests: Sequence[Request]
@@ -72,7 +67,7 @@ def forecast_requests(
     """Forecasts from any number of histories of any lengths.
 
     Of a history longer than the model's window the last W steps count: from as many it was
-    trained, evaluated and calibrated.
+    trained, evaluated and calibrated. A local model is fitted to all of it.
 
     Args:
         model: From :func:`lightning_modules.saving.load_model`.
@@ -92,52 +87,118 @@ def forecast_requests(
         except ValueError as error:
             place = f"request {number} of {len(requests)}: " if len(requests) > 1 else ""
             raise UserError(f"{place}{error}") from error
-    # Histories of one length make one batch: padding would cost as much and help nobody.
-    lengths: dict[int, list[int]] = {}
-    for position, (history, _) in enumerate(inputs):
-        lengths.setdefault(len(history), []).append(position)
+    # Histories of one length make one batch: padding would cost as much and help nobody. A model
+    # that is fitted to each history gets it by itself, in its own units.
+    batches: dict[tuple[int, int], list[int]] = {}
+    for position, (history, _, _) in enumerate(inputs):
+        alone = position if model.whole_history else -1
+        batches.setdefault((len(history), alone), []).append(position)
     answers: list[dict[str, Any]] = [{}] * len(inputs)
-    for steps, positions in lengths.items():
+    for (steps, _), positions in batches.items():
         history = torch.stack([inputs[i][0] for i in positions])
         known = torch.stack([inputs[i][1] for i in positions]) if spec.known_channels else None
-        low, point, high = model.interval(history, known)
+        current = model.scaled_as(inputs[positions[0]][2])
+        low, point, high = current.interval(history, known)
         if steps < spec.window:  # calibrated on whole windows: what it covers here is not known
             low, high = torch.full_like(low, torch.nan), torch.full_like(high, torch.nan)
-        batch = [spec.to_original(each.double()) for each in (point, low, high)]
         for row, position in enumerate(positions):
-            answers[position] = _answer(model, *(each[row] for each in batch))
+            own = inputs[position][2]
+            ends = (own.to_original(each[row].double()) for each in (point, low, high))
+            answers[position] = _answer(model, *ends)
     return answers
 
 
-def _inputs(model: Forecaster | Baseline, request: Request) -> tuple[Tensor, Tensor]:
-    """Returns the scaled history (min(T, W), C) and known future (H, C_known) of a request."""
+def _inputs(model: Forecaster | Baseline, request: Request) -> tuple[Tensor, Tensor, SeriesSpec]:
+    """Returns scaled history (T used, C), known future (H, C_known) and what scaled them."""
     spec = model.spec
-    history = _columns(request.history, spec.channels, "history")
+    history = _columns(request.history, spec.number_columns, "history")
     steps = len(history)
     if steps < model.minimum_history:
         raise UserError(
             f"the history has {steps} steps and the model needs at least {model.minimum_history} "
             f"(best are the {spec.window} that it was trained with): give a longer history"
         )
-    scaled = _scaled(spec, history[-spec.window :])
-    names = [spec.channels[i] for i in spec.known_channels]
-    if not names:
-        if request.known_future:
-            raise UserError(
-                "known_future is given, but no column of this model is known in advance: leave "
-                "known_future out"
-            )
-        return scaled, scaled[:0]
-    future = _columns(request.known_future or {}, names, "known_future")
-    if len(future) != spec.horizon:
+    known = [name for name in spec.known_columns if name not in spec.categories]
+    if request.known_future and not spec.known_columns:
         raise UserError(
-            f"known_future has {len(future)} steps and the model forecasts {spec.horizon}: give "
-            f"{spec.horizon}"
+            "known_future is given, but no column of this model is known in advance: leave "
+            "known_future out"
         )
-    # The scaler takes all channels; those that are not known in advance do not count.
-    filled = history[-1:].repeat(spec.horizon, 1)
-    filled[:, spec.known_channels] = future
-    return scaled, _scaled(spec, filled)[:, spec.known_channels]
+    # What nobody knows ahead is repeated, so that rows are whole; it does not count.
+    ahead = history[-1:].repeat(spec.horizon, 1)
+    if known:
+        future = _columns(request.known_future or {}, known, "known_future")
+        if len(future) != spec.horizon:
+            raise UserError(
+                f"known_future has {len(future)} steps and the model forecasts {spec.horizon}: "
+                f"give {spec.horizon}"
+            )
+        ahead[:, [spec.number_columns.index(name) for name in known]] = future
+    rows = torch.cat([history, ahead]).numpy()
+    values = torch.from_numpy(
+        encode(
+            spec.channels,
+            dict(zip(spec.number_columns, rows.T, strict=True)),
+            _texts(spec, request.categories or {}, steps),
+            _times(spec, request.times, steps),
+            spec.categories,
+            spec.calendar,
+        )
+    )
+    own = spec.of_series(request.series, values[:steps])
+    scaled = _scaled(own, values[max(0, steps - model.history_steps) :])
+    return scaled[: -spec.horizon], scaled[-spec.horizon :, spec.known_channels], own
+
+
+def _texts(
+    spec: SeriesSpec, given: Mapping[str, Sequence[str]], steps: int
+) -> dict[str, list[str]]:
+    """Returns the texts of each column over history and horizon; the last one is repeated."""
+    texts = {}
+    for name in spec.categories:
+        known = name in spec.known_columns
+        wanted = steps + spec.horizon * known
+        if len(given.get(name, [])) != wanted:
+            reach = f"{steps} steps of history" + (f" and {spec.horizon} ahead" if known else "")
+            raise UserError(
+                f"categories: column {name!r} has {len(given.get(name, []))} values: give "
+                f"{wanted}, for the {reach}"
+            )
+        values = [str(value) for value in given[name]]
+        texts[name] = values + values[-1:] * (steps + spec.horizon - wanted)
+    return texts
+
+
+def _times(spec: SeriesSpec, given: Sequence[str] | None, steps: int) -> pd.DatetimeIndex | None:
+    """Returns the timestamps of history and horizon, where the model has calendar features."""
+    if not spec.calendar:
+        return None
+    if given is None or len(given) != steps:
+        raise UserError(
+            f"times has {len(given or [])} timestamps: give one for each of the {steps} steps of "
+            "history, such as 2026-01-31 or 2026-01-31T12:00"
+        )
+    try:
+        times = pd.DatetimeIndex(pd.to_datetime(list(given), format="ISO8601", utc=True))
+    except ValueError as error:
+        raise UserError(f"times: {error}") from error
+    times = times.tz_localize(None)
+    return pd.DatetimeIndex([*times, *times_ahead(times, spec)])
+
+
+def times_ahead(times: pd.DatetimeIndex, spec: SeriesSpec) -> pd.DatetimeIndex:
+    """Returns the timestamps of the horizon, by the model's time step.
+
+    Raises:
+        UserError: The model has none.
+    """
+    if spec.frequency is None:
+        raise UserError(
+            "the model has calendar features and no usual time step, so that the timestamps of the "
+            "horizon are not known"
+        )
+    offset = pd.tseries.frequencies.to_offset(spec.frequency)
+    return pd.DatetimeIndex([times[-1] + offset * k for k in range(1, spec.horizon + 1)])
 
 
 def _columns(given: Mapping[str, Sequence[float]], names: Sequence[str], field: str) -> Tensor:
@@ -204,15 +265,28 @@ def _answer(
 def example_requests(model: Forecaster | Baseline) -> list[Request]:
     """Returns two histories of unequal length, at the level of the training data."""
     spec = model.spec
-    level = unscaled(spec, torch.zeros(len(spec.channels)))
-    values = dict(zip(spec.channels, level.tolist(), strict=True))
-    names = [spec.channels[i] for i in spec.known_channels]
-    known = {name: [values[name]] * spec.horizon for name in names}
+    # At the level of the first series, where there are many.
+    series = next(iter(spec.series), None)
+    own = spec.of_series(series, torch.zeros(1, len(spec.channels)))
+    level = own.to_raw(torch.zeros(len(spec.channels)))
+    values = {name: float(level[spec.channels.index(name)]) for name in spec.number_columns}
+    known = [name for name in spec.known_columns if name in values]
+    start = pd.Timestamp("2026-01-01")
     longest = spec.window + 1
-    return [
-        Request(
-            history={name: [value] * steps for name, value in values.items()},
-            known_future=known or None,
+    requests = []
+    for steps in (max(model.minimum_history, spec.window // 2), longest):
+        times = pd.date_range(start, periods=steps, freq=spec.frequency or "D")
+        requests.append(
+            Request(
+                history={name: [value] * steps for name, value in values.items()},
+                known_future={name: [values[name]] * spec.horizon for name in known} or None,
+                categories={
+                    name: texts[:1] * (steps + spec.horizon * (name in spec.known_columns))
+                    for name, texts in spec.categories.items()
+                }
+                or None,
+                times=[time.isoformat() for time in times] if spec.calendar else None,
+                series=series,
+            )
         )
-        for steps in (max(model.minimum_history, spec.window // 2), longest)
-    ]
+    return requests

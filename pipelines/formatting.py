@@ -63,6 +63,11 @@ def percent(share: float, signed: bool = False) -> str:
     return f"{100 * share:{'+' if signed else ''},.{digits}f}%"
 
 
+def tenth_of_percent(share: float) -> str:
+    """Writes a share as a percentage to a tenth, as where models differ little: "89.7%"."""
+    return f"{100 * share:.1f}%" if math.isfinite(share) else MISSING
+
+
 def p_value(value: float) -> str:
     """Writes a p value: "< 0.001", "0.023", "0.42"."""
     if not math.isfinite(value):

@@ -17,12 +17,12 @@ from data_modules.handwriting.ink import Ink
 from data_modules.handwriting.specification import HandwritingSpec
 from lightning_modules.handwriting_sampling import Sample
 from lightning_modules.mixture_density import Mixture
+from pipelines.alternatives import chosen_row
 from pipelines.drawing import model_colours, tick, titled, wrapped
 from pipelines.formatting import number
 from pipelines.handwriting_errors import STRETCHES, points_by_stretch
 from pipelines.labels import label_line_ends
 from pipelines.results import Protocol, Result
-from pipelines.verdict import chosen_row
 from pipelines.writing.attention_figure import attention_figure
 from pipelines.writing.page import straightened
 

@@ -18,6 +18,7 @@ from lightning_modules import pretrained
 from lightning_modules.handwriting_baselines import HANDWRITING_BASELINES, HandwritingBaseline
 from lightning_modules.handwriting_recognizer import character_error_rate
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
+from pipelines.formatting import tenth_of_percent
 from pipelines.handwriting_errors import Model, foreseen, line_errors
 from pipelines.handwriting_figures import Specimens, handwriting_figures, ink_density
 from pipelines.results import Protocol, Result
@@ -33,17 +34,13 @@ WRITTEN_LINES, LEGIBILITY = 30, 0.5
 SPECIMENS, SCRIBBLED_POINTS = 5, 350
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
 class HandwritingTask(Task):
     """The next point of a pen, judged by the density that a model gives to where it goes."""
 
     columns = (
-        Column("written_to_the_end", "written to the end", _share),
-        Column("character_error_rate", "characters misread in what it wrote", _share),
-        Column("recognizer_error_rate", "of them in the true lines", _share),
+        Column("written_to_the_end", "written to the end", tenth_of_percent),
+        Column("character_error_rate", "characters misread in what it wrote", tenth_of_percent),
+        Column("recognizer_error_rate", "of them in the true lines", tenth_of_percent),
     )
     captions = {
         "nats_by_stretch": "What a point costs in nats, by how many points of the line came before "

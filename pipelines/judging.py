@@ -1,7 +1,5 @@
 """What a model made on some data is worth on other data that ask for the same forecast."""
 
-from dataclasses import replace
-
 import torch
 
 from data_modules.errors import UserError
@@ -9,15 +7,15 @@ from data_modules.series import SeriesDataModule
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline
 from lightning_modules.forecaster import Forecaster
-from pipelines.forecasting import unscaled
+from pipelines.rolling import walk
 
 
 @torch.no_grad()
 def validation_error(model: Forecaster | Baseline, data: SeriesDataModule, metric: str) -> float:
     """Returns the mean error of a model on the validation part of data that it was not made with.
 
-    The model gets the values in its own scaling, of no more steps than its own window; errors are
-    in the metric units of the data.
+    The model gets the values in its own scaling, of no more steps than its own window (a local
+    model gets all of the series); errors are in the metric units of the data.
 
     Args:
         model: A fitted model.
@@ -33,27 +31,30 @@ def validation_error(model: Forecaster | Baseline, data: SeriesDataModule, metri
     columns = [new.channels.index(name) for name in old.channels]
     names = [old.channels[i] for i in old.target_channels]
     order = [names.index(new.channels[i]) for i in new.target_channels]
-    # A specification in which the targets are all there is scales targets from original units.
-    targets = new.target_channels
-    metric_spec = replace(
-        new,
-        channels=[new.channels[i] for i in targets],
-        target_channels=list(range(len(targets))),
-        known_channels=[],
-        location=[new.location[i] for i in targets],
-        scale=[new.scale[i] for i in targets],
-    )
     total, count = 0.0, 0
-    for batch in data.loader("validation"):
-        values = unscaled(new, batch.values)
-        scaled = old.to_scaled(values[..., columns])
-        history = scaled[:, new.window - old.window : new.window]
-        known = scaled[:, new.window :, old.known_channels] if old.known_channels else None
-        forecast = old.to_original(model.forecast(history, known).double())[..., order]
-        truth = values[:, new.window :, targets]
+    for _, batch in walk(model, data, "validation"):
+        series = data.series("validation", batch.index)
+        values = data.to_raw(batch.values, series)[..., columns]
+        steps = values.shape[1] - new.horizon
+        seen = steps if model.whole_history else old.window
+        values = values[:, steps - seen :]
+        # Series of a panel are scaled each by itself.
+        groups = range(len(values)) if old.series else [slice(None)]
+        forecasts = []
+        for rows in groups:
+            rows = slice(rows, rows + 1) if isinstance(rows, int) else rows
+            name = data.series_names[int(series[rows][0])]
+            own = old.of_series(name, values[rows][0, :seen])
+            scaled = own.to_scaled(values[rows])
+            known = scaled[:, seen:, old.known_channels] if old.known_channels else None
+            forecast = model.scaled_as(own).forecast(scaled[:, :seen], known)
+            forecasts.append(own.to_original(forecast.double())[..., order])
+        forecast, truth = torch.cat(forecasts), batch.values[:, -new.horizon :, new.target_channels]
         if new.metric_units == "scaled":
-            forecast, truth = metric_spec.to_scaled(forecast), metric_spec.to_scaled(truth)
-        error = forecast - truth
+            forecast = data.to_scaled(forecast, series)
+        else:
+            truth = data.to_original(truth, series)
+        error = forecast - truth.double()
         total += float((error.abs() if metric == "mae" else error.square()).sum())
         count += error.numel()
     return total / count

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.results import METRICS, Protocol, Result
+from pipelines.results import Protocol, Result
 from pipelines.statistics import Difference, interval, multiple_comparison
 from pipelines.task import find_task
 
@@ -49,13 +49,13 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     chosen = _chosen(results, protocol)
     differences = _differences(results, chosen, protocol)
     floor = _floor(protocol)
-    task = find_task(protocol.shown.task)
+    task = find_task(protocol.task)
     own = task.own_columns(results, chosen, protocol)
     rows = [
         _row(result, protocol, differences.get(result.name), floor) | own[result.name]
         for result in results
     ]
-    names = [*_columns(metric), *(column.name for column in task.columns), "seeds"]
+    names = [*_columns(protocol), *(column.name for column in task.columns), "seeds"]
     table = pd.DataFrame(rows, columns=names)
     table["chosen"] = [name == chosen for name in table["model"]]
     # A column of no rows, or of nothing but nan, is of numbers too.
@@ -71,14 +71,15 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     return table
 
 
-def _columns(metric: str) -> list[str]:
+def _columns(protocol: Protocol) -> list[str]:
+    metric = protocol.metric
     return [
         "model",
         "kind",
         f"test_{metric}",
         f"test_{metric}_low",
         f"test_{metric}_high",
-        *[f"test_{other}" for other in _others(metric)],
+        *[f"test_{other}" for other in protocol.other_metrics],
         f"validation_{metric}",
         "chosen",
         "difference",
@@ -92,12 +93,6 @@ def _columns(metric: str) -> list[str]:
         "learning_rate",
         "relative_to_floor",
     ]
-
-
-def _others(metric: str) -> list[str]:
-    """Returns the other metrics of the same task."""
-    task = METRICS[metric].task
-    return [name for name, other in METRICS.items() if other.task == task and name != metric]
 
 
 def _items(result: Result, metric: str) -> NDArray[np.float64] | None:
@@ -136,7 +131,9 @@ def _differences(
     }
     if chosen is None or chosen not in errors:
         return {}
-    return multiple_comparison(errors, chosen, protocol.spec.block_length, protocol.confidence)
+    series = next(result.series for result in results if result.name == chosen)
+    block = protocol.spec.block_length
+    return multiple_comparison(errors, chosen, block, protocol.confidence, series)
 
 
 def _all_alike(share: float, items: int, confidence: float) -> tuple[float, float]:
@@ -173,7 +170,7 @@ def _row(
         "learning_rate": nan if result.learning_rate is None else float(result.learning_rate),
         "seeds": max((len(errors) for errors in result.errors.values()), default=0),
     }
-    for other in _others(metric):
+    for other in protocol.other_metrics:
         errors = _items(result, other)
         row[f"test_{other}"] = nan if errors is None else float(errors.mean())
     items = _items(result, metric)
@@ -182,7 +179,8 @@ def _row(
         mean = float(items.mean())
         # The noise floor is known, not estimated: its errors do not vary and need no interval.
         if np.ptp(items) != 0:
-            estimate = interval(items, protocol.spec.block_length, protocol.confidence)
+            block, series = protocol.spec.block_length, result.series
+            estimate = interval(items, block, protocol.confidence, series)
             # An error that cannot be negative is never below 0, where few seeds that differ much
             # make t reach further; the share of errors is never above 1.
             low, high = estimate.low, estimate.high

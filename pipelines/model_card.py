@@ -9,9 +9,9 @@ import pandas as pd
 
 from pipelines.formatting import enumeration, number, plural
 from pipelines.results import METRICS
-from pipelines.saved import LEADERBOARD, VERDICT
+from pipelines.saved import VERDICT
 from pipelines.task import find_task
-from pipelines.tracking import download
+from pipelines.tracking import download, task_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,7 +22,9 @@ _SAME_DATA = (
 )
 
 
-def model_card(store: "MlflowClient", parent: "Run", winner: "Run", model: str) -> str:
+def model_card(
+    store: "MlflowClient", parent: "Run", winner: "Run", model: str, board: pd.DataFrame | None
+) -> str:
     """Describes a comparison's winner: what it does, on what data, how it was judged, its limits.
 
     Args:
@@ -30,13 +32,13 @@ def model_card(store: "MlflowClient", parent: "Run", winner: "Run", model: str) 
         parent: Run of the comparison.
         winner: Run of the registered model.
         model: Its name in the comparison.
+        board: Leaderboard of the comparison, if it has one.
     """
-    metric = METRICS[parent.data.tags["metric"]]
     parts = {
         "Data": _data(winner),
-        "Figures": _figures(store, parent, model),
-        "Protocol": _protocol(store, parent),
-        "Limits": [*find_task(metric.task).limits, _SAME_DATA],
+        "Figures": _figures(store, parent, model, board),
+        "Protocol": _protocol(parent, board),
+        "Limits": [*find_task(task_of(store, parent)).limits, _SAME_DATA],
         "Made by": _origin(parent, winner),
     }
     lines = [f"# {model}"]
@@ -66,18 +68,12 @@ def _place(source: str) -> str:
         return source
 
 
-def _board(store: "MlflowClient", run_id: str) -> pd.DataFrame | None:
-    """Returns a comparison's leaderboard, if it has one."""
-    if LEADERBOARD not in {file.path for file in store.list_artifacts(run_id)}:
-        return None
-    with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-        return pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
-
-
-def _figures(store: "MlflowClient", parent: "Run", model: str) -> list[str]:
+def _figures(
+    store: "MlflowClient", parent: "Run", model: str, board: pd.DataFrame | None
+) -> list[str]:
     """Returns the leaderboard's row in words, and the comparison's verdict."""
     run_id, metric = parent.info.run_id, parent.data.tags["metric"]
-    shown, lines, board = METRICS[metric], [], _board(store, parent.info.run_id)
+    shown, lines = METRICS[metric], []
     if board is not None:
         row = board[board["model"] == model].iloc[0]
         low, high = shown.shown_interval(row[f"test_{metric}_low"], row[f"test_{metric}_high"])
@@ -96,8 +92,8 @@ def _figures(store: "MlflowClient", parent: "Run", model: str) -> list[str]:
     return lines
 
 
-def _protocol(store: "MlflowClient", parent: "Run") -> list[str]:
-    params, board = parent.data.params, _board(store, parent.info.run_id)
+def _protocol(parent: "Run", board: pd.DataFrame | None) -> list[str]:
+    params = parent.data.params
     if board is None:
         among = ""
     else:
@@ -105,6 +101,14 @@ def _protocol(store: "MlflowClient", parent: "Run") -> list[str]:
     return [
         f"Chosen on validation{among}; networks with seeds {params.get('seeds', '')} and learning "
         f"rates {params.get('learning_rates', '')}.",
+        *(
+            [
+                f"Test figures are of models fitted anew every {every} origins; this version is "
+                "the first of these fits, on the data before all of them."
+            ]
+            if (every := params.get("refit_every", "None")) not in ("None", "null", "")
+            else []
+        ),
         "Test was evaluated once, at the end. Of a network this version is the seed that was best "
         "on validation; figures are means over all seeds.",
     ]

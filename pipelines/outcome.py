@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ def read_result(
     metric: str,
     learning_rate: float | None,
     parts: Sequence[str] = ("test",),
+    item_details: Collection[str] = (),
 ) -> Result:
     """Reads the tested runs of one model, one for each seed, back into a row of the leaderboard.
 
@@ -39,6 +40,7 @@ def read_result(
         metric: Validation metric of the comparison.
         learning_rate: Chosen on validation; None for a baseline.
         parts: The test parts.
+        item_details: As that of the :class:`pipelines.task.Task`.
     """
     arrays: dict[str, list[np.ndarray]] = {}
     further: dict[str, list[np.ndarray]] = {}
@@ -63,7 +65,6 @@ def read_result(
     def each(name: str) -> np.ndarray:
         return np.array([run.data.metrics[name] for run in runs])
 
-    task = find_task(METRICS[metric].task)
     stacked = {name: np.stack(values) for name, values in arrays.items()}
     kind: Literal["network", "baseline", "limit"] = "network"
     if learning_rate is None:
@@ -83,7 +84,7 @@ def read_result(
         },
         further={part: np.stack(errors) for part, errors in further.items()},
         details={
-            name: array[0] if name in task.item_details else array
+            name: array[0] if name in item_details else array
             for name, array in stacked.items()
             if name not in METRICS
         },
@@ -92,7 +93,10 @@ def read_result(
 
 
 def evaluation_file(part: str) -> str:
-    """Returns the name of the artifact that holds a run's errors on a test part."""
+    """Returns the name of the artifact that holds a run's errors on a test part.
+
+    They are those of :class:`pipelines.task.Evaluation`: not always what each item errs by.
+    """
     return f"{part.replace('test', 'evaluation', 1)}.npz"
 
 
@@ -167,7 +171,7 @@ def write_report(
     table.to_csv(folder / LEADERBOARD, index=False)
     (folder / VERDICT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     drawn = figures(results, table, protocol, examples)
-    tables = find_task(protocol.shown.task).tables(examples)
+    tables = find_task(protocol.task).tables(examples)
     further = further_parts(results, table, protocol)
     if not further.empty:
         tables["Further test parts"] = further

@@ -88,10 +88,10 @@ class Pool:
         # Read by Ray when it is imported or started: no phoning home, no advice about GPUs.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if self.address and _has_token():
-            # A cluster takes up the token that it finds; who joins it by address must say so.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
         if self.address:
+            if _has_token():
+                # A cluster takes up the token that it finds; who joins it by address must say so.
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
             _check_answers(self.address)
         import ray
 

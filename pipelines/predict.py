@@ -1,8 +1,9 @@
 """``python -m pipelines.predict --model models:/<name>@champion ...``: a registered model at work.
 
-A forecaster takes a history in a CSV file and writes a forecast; a classifier takes a text, or a
-CSV file of texts, and gives labels. Only the weights and the JSON of the model are read; the code
-is the installed one.
+A forecaster takes a history in a CSV file and writes a forecast; an imputer fills the gaps of a
+CSV file; a classifier takes a text, or a CSV file of texts, and gives labels; a model of sequences
+takes a file of them, and gives labels or numbers. Only the weights and the JSON of the model are
+read; the code is the installed one.
 """
 
 import os
@@ -12,14 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from data_modules.errors import UserError
-from pipelines import predict_series, predict_text
+from pipelines import predict_gaps, predict_sequences, predict_series, predict_text
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import explained, user_errors
+from pipelines.formatting import enumeration
 
-#: Options that only one task has, by its name.
-TASK_OPTIONS = {"forecasting": predict_series.OPTIONS, "classification": predict_text.OPTIONS}
+#: Options that only some tasks have, by the name of each.
+TASK_OPTIONS = {
+    "forecasting": predict_series.OPTIONS,
+    "imputation": predict_gaps.OPTIONS,
+    "classification": predict_text.OPTIONS,
+    "sequence_classification": predict_sequences.OPTIONS,
+    "sequence_regression": predict_sequences.OPTIONS,
+}
 
 
 def parser() -> ArgumentParser:
@@ -27,7 +36,8 @@ def parser() -> ArgumentParser:
     predict_parser = ArgumentParser(
         prog="python -m pipelines.predict",
         allow_abbrev=False,
-        description="Uses a model: forecasts what follows a history, or classifies texts.",
+        description="Uses a model: forecasts what follows a history, fills gaps, classifies texts "
+        "or sequences, or tells a number of a sequence.",
     )
     predict_parser.add_argument(
         "--model",
@@ -36,17 +46,33 @@ def parser() -> ArgumentParser:
         help="models:/<name>@champion, runs:/<run id>, or a folder with a saved model.",
     )
     for option, kind, default, text in (
-        ("--input", str | None, None, "CSV file with the history, oldest row first, or texts."),
-        ("--output", str | None, None, "CSV file that receives the forecast, or the labels."),
+        (
+            "--input",
+            str | None,
+            None,
+            "CSV file with the history or the gaps, oldest row first; texts; or sequences.",
+        ),
+        ("--output", str | None, None, "CSV file that receives the answer."),
         ("--separator", str, ",", "One character, 'tab' or 'space'."),
         ("--encoding", str, "utf-8", "Text encoding, such as utf-8 or latin-1."),
     ):
         predict_parser.add_argument(option, type=kind, default=default, help=text)
-    for task, options in TASK_OPTIONS.items():
-        group = predict_parser.add_argument_group(f"only for {task}")
-        for option, kind, default, text in options:
-            group.add_argument(option, type=kind, default=default, help=text)
+    groups: dict[str, Any] = {}
+    for (option, kind, default, text), tasks in _tasks_of_options().items():
+        title = f"only for {enumeration(tasks)}"
+        if title not in groups:
+            groups[title] = predict_parser.add_argument_group(title)
+        groups[title].add_argument(option, type=kind, default=default, help=text)
     return predict_parser
+
+
+def _tasks_of_options() -> dict[tuple[str, Any, Any, str], list[str]]:
+    """Returns the tasks that have each option."""
+    found: dict[tuple[str, Any, Any, str], list[str]] = {}
+    for task, options in TASK_OPTIONS.items():
+        for option in options:
+            found.setdefault(option, []).append(task)
+    return found
 
 
 def load(uri: str) -> Any:
@@ -72,10 +98,11 @@ def refuse_options_of_others(config: Namespace, task: str) -> None:
     Raises:
         UserError: Names the first of them.
     """
-    for other, options in TASK_OPTIONS.items():
-        for option, _, default, _ in options:
-            if other != task and config[option.removeprefix("--")] != default:
-                raise UserError(f"{option} is only for {other}, and this model is for {task}.")
+    for (option, _, default, _), tasks in _tasks_of_options().items():
+        if task not in tasks and config[option.removeprefix("--")] != default:
+            raise UserError(
+                f"{option} is only for {enumeration(tasks)}, and this model is for {task}."
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,26 +10,25 @@ import numpy as np
 import pandas as pd
 from jsonargparse import Namespace
 
-from data_modules.csv_table import CsvTable, read_table
+from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
+from data_modules.panel_rows import read_rows
 from data_modules.timestamps import check_order, irregular_steps
+from data_modules.typed_table import read_file
 from pipelines.files import check_files, write_csv
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from data_modules.specification import SeriesSpec
     from lightning_modules.baseline import Baseline
     from lightning_modules.forecaster import Forecaster
+    from pipelines.forecasting import Request
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
-#: Steps of history in the plot, for each step forecast; and at least.
-TAIL_PER_STEP, SHORTEST_TAIL = 4, 24
-#: Option, type, default and help of what only a forecast needs.
+#: Option, type, default and help of what only series need; some belong to gaps too.
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("--plot", str | None, None, "Also draw the forecast: a .png, .svg or .pdf file."),
+    ("--plot", str | None, None, "Also draw it: a .png, .svg or .pdf file."),
     (
-        "--known_future",
+        "--future",
         str | None,
         None,
         "CSV file with the columns that are known in advance, one row for each step forecast.",
@@ -59,12 +58,16 @@ class History:
     """What was observed.
 
     Args:
-        values: A column for each input of the model, oldest row first, original units.
+        values: The columns of numbers that the model needs, oldest row first, original units.
+        texts: Its columns of texts.
         times: Its timestamps, None where there are none.
+        last: Its last time, where times are whole numbers.
     """
 
     values: pd.DataFrame
+    texts: pd.DataFrame
     times: pd.DatetimeIndex | None
+    last: float | None = None
 
 
 def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
@@ -84,66 +87,201 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     if config.input is None or config.output is None:
         raise UserError("input and output are needed: write --input history.csv --output my.csv")
     check_files(
-        {name: config[name] for name in ("input", "known_future")},
+        {name: config[name] for name in ("input", "future")},
         {name: config[name] for name in ("output", "plot")},
     )
-    if config.plot is not None and Path(config.plot).suffix.lower() not in PLOT_FORMATS:
-        raise UserError(f"plot: {config.plot} must end with one of {', '.join(PLOT_FORMATS)}")
-    from pipelines.forecasting import Request, forecast_requests
+    check_plot(config.plot)
+    from pipelines.forecasting import forecast_requests
 
     spec = model.spec
-    history = read_history(config, spec)
-    future = None
-    if config.known_future is not None:
-        table = _table(config.known_future, config)
-        names = [spec.channels[i] for i in spec.known_channels]
-        future = {name: list(_complete(table, name)) for name in names}
-    if len(history.values) < spec.window:
-        _tell(
-            f"{config.input} has {len(history.values)} steps, fewer than the {spec.window} that "
-            "the model was trained and calibrated on: the forecast is worse, and has no interval"
+    tables = _by_series(_table(config.input, config), config, spec)
+    futures: dict[str | None, CsvTable] = {}
+    if config.future is not None:
+        futures = _by_series(_table(config.future, config), config, spec)
+    if config.plot is not None and len(tables) > 1:
+        raise UserError(
+            f"plot: {config.input} holds {len(tables)} series, and a plot shows one: leave plot "
+            "out, or give the history of one series"
         )
-    recent = history.values.tail(spec.window)
-    request = Request(
-        history={name: recent[name].tolist() for name in recent.columns}, known_future=future
-    )
+    histories = {name: read_history(table, config, model) for name, table in tables.items()}
+    requests = [
+        _request(name, history, futures.get(name), config, model)
+        for name, history in histories.items()
+    ]
     try:
-        answer = forecast_requests(model, [request])[0]
+        answers = forecast_requests(model, requests)
     except ValueError as error:
         raise UserError(f"{config.input}: {error}") from error
-    frame = _frame(answer, _steps_ahead(history.times, spec))
-    write_csv(frame, config.output)
+    frames = [
+        _frame(answer, _steps_ahead(history.times, spec))
+        for history, answer in zip(histories.values(), answers, strict=True)
+    ]
+    named = [
+        frame if name is None else frame.assign(**{str(spec.series_column): name})
+        for name, frame in zip(histories, frames, strict=True)
+    ]
+    whole = pd.concat(named, ignore_index=True)
+    if None not in histories:  # the series first
+        whole.insert(0, str(spec.series_column), whole.pop(str(spec.series_column)))
+    write_csv(whole, config.output)
     if config.plot is not None:
-        figure = plot(history, frame, answer, config.model)
+        from pipelines.forecast_plot import plot
+
+        figure = plot(next(iter(histories.values())), frames[0], answers[0], config.model)
         try:
             figure.savefig(Path(os.path.expanduser(config.plot)), dpi=150)
         except OSError as error:
             raise UserError(f"plot: {config.plot} cannot be written: {error.strerror}") from error
-    return frame
+    return whole
+
+
+def check_plot(path: str | None) -> None:
+    """Refuses a plot in a format that is not drawn."""
+    if path is not None and Path(path).suffix.lower() not in PLOT_FORMATS:
+        raise UserError(f"plot: {path} must end with one of {', '.join(PLOT_FORMATS)}")
+
+
+def _by_series(
+    table: CsvTable, config: Namespace, spec: "SeriesSpec"
+) -> dict[str | None, CsvTable]:
+    """Returns the rows of each series; those of many sorted by time."""
+    if spec.series_column is None:
+        return {None: table}
+    if spec.series_column not in table.names:
+        tell(
+            f"{table.path} has no column {spec.series_column!r}: it is taken as one series, which "
+            "is scaled by its own history"
+        )
+        return {None: table}
+    rows = read_rows(
+        table, spec.series_column, _time_column(table, config, spec), config.date_format
+    )
+    ends = rows.offsets
+    return {
+        name: rows.table.take(np.arange(first, last))
+        for name, first, last in zip(rows.names, ends[:-1], ends[1:], strict=True)
+    }
+
+
+def _time_column(table: CsvTable, config: Namespace, spec: "SeriesSpec") -> str | None:
+    """Returns the column of timestamps, or of whole numbers, if there is one."""
+    if config.time_column is not None or spec.time_column not in table.names:
+        return config.time_column
+    return spec.time_column
+
+
+def _request(
+    name: str | None,
+    history: History,
+    future: CsvTable | None,
+    config: Namespace,
+    model: "Forecaster | Baseline",
+) -> "Request":
+    """Returns what the model is asked of one series."""
+    from pipelines.forecasting import Request
+
+    spec, used = model.spec, model.history_steps
+    steps = len(history.values)
+    series = "" if name is None else f", series {name!r}"
+    if steps < model.minimum_history:
+        raise UserError(
+            f"{config.input}{series}: the history has {steps} steps and the model needs at least "
+            f"{model.minimum_history}: give a longer one"
+            + (", or leave the series out" if spec.series_column else "")
+        )
+    if steps < spec.window:
+        tell(
+            f"{config.input}{series} has {steps} steps, fewer than the {spec.window} that "
+            "the model was trained and calibrated on: the forecast is worse, and has no interval"
+        )
+    recent, texts = history.values.tail(used), history.texts.tail(used)
+    categories = {column: texts[column].tolist() for column in texts.columns}
+    ahead: dict[str, list[float]] = {}
+    if spec.known_columns:
+        if future is None:
+            raise UserError(
+                f"the model needs the future of {', '.join(spec.known_columns)}{series}: write "
+                f"--future with a CSV file of these columns and {spec.horizon} rows"
+                + (" for each series" if spec.series_column else "")
+            )
+        future = _in_order(future, history, config, spec)
+        for column in spec.known_columns:
+            if column in categories:
+                texts_ahead = future.texts(column)
+                seen = spec.categories[column]
+                unseen = sorted(set(texts_ahead.dropna()) - set(seen))
+                if unseen:
+                    tell(
+                        f"{future.path}, column {column!r}: the model has not seen {unseen[0]!r}, "
+                        f"which counts as no category; it knows {', '.join(seen)}"
+                    )
+                categories[column] += texts_ahead.fillna("").tolist()
+            else:
+                ahead[column] = _complete(future, column, future.numbers(column))
+    return Request(
+        history={column: recent[column].tolist() for column in recent.columns},
+        known_future=ahead or None,
+        categories=categories or None,
+        times=[time.isoformat() for time in history.times[-used:]]
+        if spec.calendar and history.times is not None
+        else None,
+        series=name,
+    )
+
+
+def _in_order(table: CsvTable, history: History, config: Namespace, spec: "SeriesSpec") -> CsvTable:
+    """Returns the rows of the horizon, sorted where they have timestamps.
+
+    Raises:
+        UserError: If they are not those of the horizon.
+    """
+    from pipelines.forecasting import times_ahead
+
+    column, times, last = _time_column(table, config, spec), history.times, history.last
+    if column is None:
+        return table
+    if last is not None and table.numbers(column)[0] <= last:
+        raise UserError(
+            f"{table.path} line {table.line(0)}, column {column!r}: the step does not come after "
+            f"{last:g}, the last one of the history: give the {spec.horizon} steps after it"
+        )
+    if times is None or spec.frequency is None:
+        return table
+    given = table.times(column, config.date_format)
+    wanted = times_ahead(times, spec)
+    rows = pd.Series(range(len(given)), index=given)
+    rows = rows[~rows.index.duplicated()].reindex(wanted)
+    missing = np.flatnonzero(rows.isna())
+    if len(missing):
+        raise UserError(
+            f"{table.path}, column {column!r}: there is no row for {wanted[missing[0]]}, step "
+            f"{missing[0] + 1} after the history: give the {spec.horizon} steps from {wanted[0]}"
+        )
+    return table.take(rows.to_numpy(dtype=int))
 
 
 def _table(path: str, config: Namespace) -> CsvTable:
-    return read_table(path, config.header, config.separator, config.encoding, config.decimal)
+    return read_file(path, config.header, config.separator, config.encoding, config.decimal)
 
 
-def _complete(table: CsvTable, name: str) -> np.ndarray:
-    """Returns a column without missing values."""
-    values = table.numbers(name)
-    missing = np.flatnonzero(np.isnan(values))
+def _complete(table: CsvTable, name: str, values: Any) -> list[Any]:
+    """Returns a column's values, of which none may be missing."""
+    missing = np.flatnonzero(pd.isna(values))
     if len(missing):
         raise UserError(
             f"{table.path} line {table.line(missing[0])}, column {name!r}: the value is missing: "
             "fill it in"
         )
-    return values
+    return list(values)
 
 
-def read_history(config: Namespace, spec: "SeriesSpec") -> History:
+def read_history(table: CsvTable, config: Namespace, model: "Forecaster | Baseline") -> History:
     """Reads the columns that a model needs.
 
     Args:
+        table: The rows of one series.
         config: From :func:`pipelines.predict.parser`.
-        spec: The model's specification.
+        model: What is to forecast.
 
     Returns:
         The history; all rows of the file.
@@ -151,40 +289,55 @@ def read_history(config: Namespace, spec: "SeriesSpec") -> History:
     Raises:
         UserError: Naming file, line and column.
     """
-    table = _table(config.input, config)
-    time_column = config.time_column
-    if time_column is None and spec.time_column in table.names:
-        time_column = spec.time_column
-    times = None
-    if time_column is not None:
+    spec = model.spec
+    time_column = _time_column(table, config, spec)
+    times = last = None
+    if time_column is not None and spec.series and table.number_share(time_column) == 1.0:
+        last = float(table.numbers(time_column)[-1])  # sorted by it, as the panel was
+    elif time_column is not None:
         table, times = check_order(
-            table, time_column, spec.channels, config.date_format, config.sort, config.duplicates
+            table,
+            time_column,
+            [*spec.number_columns, *spec.categories],
+            config.date_format,
+            config.sort,
+            config.duplicates,
         )
-        _tell_of_gaps(times[-spec.window :], spec, config.input)
+        _tell_of_gaps(times[-model.history_steps :], spec, config.input)
+    elif spec.calendar:
+        raise UserError(
+            f"{config.input}: the model has calendar features, and no column of timestamps is "
+            "named: write --time_column"
+        )
     elif spec.time_column is not None:
-        _tell(
+        tell(
             f"{config.input} has no column {spec.time_column!r}: the steps of the forecast are "
             "numbered; --time_column names the column of timestamps"
         )
-    values = pd.DataFrame({name: table.numbers(name) for name in spec.channels})
+    values = pd.DataFrame({name: table.numbers(name) for name in spec.number_columns})
+    # An empty cell is no category.
+    texts = pd.DataFrame(
+        {name: table.texts(name).fillna("").to_numpy() for name in spec.categories}
+    )
     if config.missing == "ffill":
         values = values.ffill()
     elif config.missing == "interpolate":
         values = values.interpolate("linear")
-    gaps = np.argwhere(values.tail(spec.window).isna().to_numpy())
+    recent = values.tail(model.history_steps)
+    gaps = np.argwhere(recent.isna().to_numpy())
     if len(gaps):
         row, column = gaps[0]
-        row += len(values) - len(values.tail(spec.window))
+        row += len(values) - len(recent)
         advice = (
             "Set missing to ffill or interpolate, or fill it in."
             if config.missing == "error"
             else "There is nothing before it to fill it from: leave out the rows until there."
         )
         raise UserError(
-            f"{config.input} line {table.line(row)}, column {spec.channels[column]!r}: the value "
+            f"{config.input} line {table.line(row)}, column {values.columns[column]!r}: the value "
             f"is missing. {advice}"
         )
-    return History(values, times)
+    return History(values, texts, times, last)
 
 
 def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> None:
@@ -193,14 +346,15 @@ def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> Non
     irregular = irregular_steps(times, spec.frequency)
     if len(irregular):
         row = int(irregular[0])
-        _tell(
+        tell(
             f"{path}: {len(irregular)} of the last {len(times) - 1} time steps differ from the "
             f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
             "as equally spaced"
         )
 
 
-def _tell(warning: str) -> None:
+def tell(warning: str) -> None:
+    """Warns."""
     print(f"warning: {warning}", file=sys.stderr)
 
 
@@ -210,8 +364,9 @@ def _steps_ahead(
     """Returns the label of the forecast's steps and what goes under it."""
     if times is None or spec.frequency is None:
         return "step", range(1, spec.horizon + 1)
-    offset = pd.tseries.frequencies.to_offset(spec.frequency)
-    return "time", pd.DatetimeIndex([times[-1] + offset * k for k in range(1, spec.horizon + 1)])
+    from pipelines.forecasting import times_ahead
+
+    return "time", times_ahead(times, spec)
 
 
 def _frame(answer: dict[str, Any], steps: tuple[str, pd.DatetimeIndex | range]) -> pd.DataFrame:
@@ -229,88 +384,3 @@ def _frame(answer: dict[str, Any], steps: tuple[str, pd.DatetimeIndex | range]) 
             f"the forecast would have two columns {repeated[0]!r}: rename the model's targets"
         )
     return pd.DataFrame(dict(columns))
-
-
-def plot(history: History, frame: pd.DataFrame, answer: dict[str, Any], title: str) -> "Figure":
-    """Draws the end of the history and the forecast with its interval, target below target.
-
-    Args:
-        history: What was observed.
-        frame: The forecast, from :func:`predict`.
-        answer: The same, from :func:`pipelines.forecasting.forecast_requests`.
-        title: What the figure is called.
-
-    Returns:
-        The figure.
-    """
-    from matplotlib import rc_context
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    from pipelines.drawing import COLOURS, STYLE
-    from pipelines.formatting import percent
-
-    targets = list(answer["forecast"])
-    tail = min(len(history.values), max(TAIL_PER_STEP * len(frame), SHORTEST_TAIL))
-    dated = "time" == frame.columns[0] and history.times is not None
-    ahead = frame.iloc[:, 0].to_numpy()
-    before: Any = np.arange(1 - tail, 1)
-    if dated and history.times is not None:
-        before = history.times[-tail:].to_numpy()
-    style: Any = STYLE
-    with rc_context(style):
-        figure = Figure(figsize=(9, 1.1 + 2.9 * len(targets)), layout="constrained")
-        grid = figure.subplots(len(targets), 1, sharex=True, squeeze=False)
-        for axes, target in zip(grid[:, 0], targets, strict=True):
-            observed = history.values[target].to_numpy()[-tail:]
-            # The lines meet: the forecast goes on from the last value seen.
-            joined = np.concatenate([before[-1:], ahead])
-            if "low" in answer:
-                low, high = answer["low"][target], answer["high"][target]
-                label = f"{percent(answer['coverage'])} interval"
-                axes.fill_between(
-                    joined,
-                    np.concatenate([observed[-1:], low]),
-                    np.concatenate([observed[-1:], high]),
-                    color=COLOURS[0],
-                    alpha=0.16,
-                    linewidth=0,
-                    label=label,
-                )
-            marker = "." if tail + len(frame) <= 120 else ""
-            axes.plot(before, observed, color="#374151", linewidth=1.4, label="history")
-            axes.plot(
-                joined,
-                np.concatenate([observed[-1:], answer["forecast"][target]]),
-                color=COLOURS[0],
-                linewidth=1.8,
-                marker=marker,
-                markevery=slice(1, None),
-                label="forecast",
-            )
-            axes.axvline(before[-1], color="#9ca3af", linewidth=0.9, linestyle=(0, (3, 3)))
-            axes.set_ylabel(target)
-            axes.margins(x=0.01)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        order = [labels.index(name) for name in ("history", "forecast")]
-        order += [i for i in range(len(labels)) if i not in order]
-        grid[0, 0].legend(
-            [handles[i] for i in order],
-            [labels[i] for i in order],
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            ncols=len(order),
-            frameon=False,
-        )
-        grid[0, 0].set_title(f"{len(frame)} steps ahead")
-        lowest = grid[-1, 0]
-        if dated:
-            locator = AutoDateLocator()
-            lowest.xaxis.set_major_locator(locator)
-            lowest.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        else:
-            lowest.xaxis.set_major_locator(MaxNLocator(integer=True))
-            lowest.set_xlabel("steps after the last value seen")
-        figure.supxlabel(title, x=0.995, ha="right", fontsize=7.5, color="#9ca3af")
-    return figure

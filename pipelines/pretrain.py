@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jsonargparse import ArgumentParser
 
 from lightning_modules.pretrained import FOLDER, PRETRAINED
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import plain, user_errors
 from pipelines.saved import MODEL_ARTIFACT
 from pipelines.train import parser as train_parser

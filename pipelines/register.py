@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser
-
 from data_modules.errors import UserError
 from pipelines.champions import CHAMPION, crown, roll_back, with_status
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import build_data, user_errors
 from pipelines.formatting import number
 from pipelines.results import LIMITS, METRICS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.tracking import MlflowClient
@@ -252,7 +252,7 @@ def _create_version(
         with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
             saved = download(store, run_id, MODEL_ARTIFACT, Path(folder))
             logged = log_served_model(store, run_id, saved, model)
-    metric = parent.data.tags["metric"]
+    metric, board = parent.data.tags["metric"], _leaderboard(store, parent)
     figures = {f"validation_{metric}": f"best_validation_{metric}", f"test_{metric}": None}
     measured = {
         tag: winner.data.metrics[key or tag]
@@ -266,18 +266,18 @@ def _create_version(
         "comparison": parent.info.run_id,
         "run": run_id,
         **{tag: repr(value) for tag, value in measured.items()},
-        **_interval(store, parent, model, metric),
+        **_interval(board, model, metric),
     }
     if "git_commit" in winner.data.tags:
         tags["git_commit"] = winner.data.tags["git_commit"]
-    card = with_status("\n\n" + model_card(store, parent, winner, model), "new")
+    card = with_status("\n\n" + model_card(store, parent, winner, model, board), "new")
     return store.create_model_version(
         name, f"models:/{logged}", run_id=run_id, tags=tags, model_id=logged, description=card
     )
 
 
-def _interval(store: "MlflowClient", parent: "Run", model: str, metric: str) -> dict[str, str]:
-    """Returns the interval of the test figure, over seeds and items, as the leaderboard has it."""
+def _leaderboard(store: "MlflowClient", parent: "Run") -> "pd.DataFrame | None":
+    """Returns a comparison's leaderboard, if it has one."""
     import pandas as pd
 
     from pipelines.saved import LEADERBOARD
@@ -285,9 +285,15 @@ def _interval(store: "MlflowClient", parent: "Run", model: str, metric: str) -> 
 
     run_id = parent.info.run_id
     if LEADERBOARD not in {file.path for file in store.list_artifacts(run_id)}:
-        return {}
+        return None
     with tempfile.TemporaryDirectory(prefix="unroll-") as folder:
-        board = pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
+        return pd.read_csv(download(store, run_id, LEADERBOARD, Path(folder)))
+
+
+def _interval(board: "pd.DataFrame | None", model: str, metric: str) -> dict[str, str]:
+    """Returns the interval of the test figure, over seeds and items, as the leaderboard has it."""
+    if board is None:
+        return {}
     (row,) = board[board["model"] == model].to_dict("records")
     ends = (f"test_{metric}_low", f"test_{metric}_high")
     return {tag: repr(float(row[tag])) for tag in ends}
@@ -377,8 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         comparison = find_comparison(store, config.comparison, config.experiment)
         outcome = register_winner(store, comparison, config.name, config.replace)
-        metric = store.get_run(comparison).data.tags["metric"]
-        task = find_task(METRICS[metric].task)
+        task = find_task(tracking.task_of(store, store.get_run(comparison)))
     print(outcome)
     print(
         f"Use it: python -m pipelines.{task.verb} --model models:/{outcome.name}@{outcome.alias} "

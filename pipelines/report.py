@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from pipelines.formatting import (
     MISSING,
     count,
-    enumeration,
     number,
     p_value,
     percent,
@@ -27,6 +26,7 @@ from pipelines.formatting import (
     ratio,
 )
 from pipelines.plot_scale import PlotScale
+from pipelines.report_words import how_compared, how_to_read
 from pipelines.results import METRICS, Protocol
 from pipelines.task import find_task
 
@@ -122,7 +122,7 @@ def report_html(
         if protocol.short
         else ""
     )
-    captions = CAPTIONS | dict(find_task(protocol.shown.task).captions)
+    captions = CAPTIONS | dict(find_task(protocol.task).captions)
     pictures = "\n".join(
         _figure(name, figure, captions.get(name, name.replace("_", " ")))
         for name, figure in figures.items()
@@ -148,9 +148,9 @@ def report_html(
 {pictures or "<p>There are none.</p>"}
 {more}
 <h2>How the models were compared</h2>
-{_list(_protocol(protocol))}
+{_list(how_compared(protocol))}
 <h2>How to read the intervals</h2>
-{_list(_reading(table, protocol))}
+{_list(how_to_read(table, protocol))}
 <h2>Data</h2>
 {_data(protocol)}
 {_missing(protocol)}
@@ -178,8 +178,7 @@ def _list(sentences: Sequence[str]) -> str:
 def _columns(table: pd.DataFrame, protocol: Protocol) -> list[tuple[str, str, Any]]:
     """Returns column, heading and format of what the table shows beside model and plot."""
     metric, shown = protocol.metric, protocol.shown
-    task = find_task(shown.task)
-    others = [name for name in METRICS if METRICS[name].task == shown.task and name != metric]
+    task, others = find_task(protocol.task), protocol.other_metrics
 
     def short(value: float) -> str:
         return number(value) if value < 99.5 else count(value)
@@ -293,60 +292,6 @@ def _svg(figure: Figure, name: str, label: str) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1).strip()
-
-
-def _protocol(protocol: Protocol) -> list[str]:
-    rates = enumeration([f"{rate:g}" for rate in protocol.learning_rates])
-    tried = len(protocol.learning_rates)
-    return [
-        "All models saw the same split of the data, identified by its digest below.",
-        f"Each network was trained with {plural(protocol.seeds, 'seed')} for "
-        f"{plural(protocol.optimizer_steps, 'optimizer step')} at most. "
-        + (
-            f"Its learning rate is the best on validation of {tried}: {rates}."
-            if tried > 1
-            else f"The learning rate was {rates or 'left as configured'}."
-        ),
-        "Time is reported, not equalised.",
-        f"Everything is chosen on the validation part: {protocol.wording.choices}. The test part "
-        "was evaluated once, at the end, for all, and is only reported.",
-        f"Baselines are in the same table. {protocol.wording.limits} shown, but never the winner, "
-        "and no part of any test.",
-    ]
-
-
-def _reading(table: pd.DataFrame, protocol: Protocol) -> list[str]:
-    confidence, block = percent(protocol.confidence), protocol.spec.block_length
-    items = f"{protocol.wording.item}s"
-    lines = [
-        f"The interval beside each mean error holds with {confidence} confidence the mean that "
-        f"many more seeds and test {items} would give. A baseline has no seeds, so its interval is "
-        f"over test {items} alone.",
-        f"Two intervals that overlap do not show that two models are equal, for hard {items} are "
-        f"hard for both. The p value compares each model with the chosen one on the same {items}: "
-        f"{protocol.wording.paired}",
-        "The p values are corrected for their number by Holm's procedure: the risk that even one "
-        f"of the differences called real is chance is at most {percent(1 - protocol.confidence)}. "
-        f"A p value of {1 - protocol.confidence:.2g} or more means: cannot be told apart, which is "
-        "not the same as equal.",
-    ]
-    if block > 1:
-        lines.append(
-            f"Neighbouring test windows overlap and err alike over {plural(block, 'window')}; "
-            "intervals and tests allow for it by a block bootstrap."
-        )
-    if protocol.seeds == 1:
-        lines.append("There is one seed: what another seed would change is in no interval.")
-    if protocol.nominal_coverage is not None and any(
-        table[name].notna().any() for name in ("conformal_coverage", "mc_coverage")
-    ):
-        lines.append(
-            "Prediction intervals are another matter: they are about single values to come. They "
-            f"should cover {percent(protocol.nominal_coverage)} of them; the table says what they "
-            "did cover on test. Conformal intervals come from a calibration part of their own; MC "
-            "dropout intervals tell only how unsure the network is of itself, not the noise."
-        )
-    return lines
 
 
 def _data(protocol: Protocol) -> str:

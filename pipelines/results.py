@@ -49,6 +49,17 @@ WORDINGS = {
         paired="squared errors (or absolute ones, where that is the metric) are averaged over the "
         "horizon within each window, then paired by window.",
     ),
+    "imputation": Wording(
+        item="window",
+        predicts="fills in",
+        step="step",
+        leak="hidden values have leaked into what the model sees",
+        limits="The noise floor is a limit: it is",
+        choices="when training stops, the learning rate, and the winner",
+        best_possible="way to fill gaps",
+        paired="the squared errors of the hidden values of each window (or absolute ones, where "
+        "that is the metric), mean over the seeds, paired by window.",
+    ),
     "classification": Wording(
         item="text",
         predicts="answers",
@@ -61,6 +72,32 @@ WORDINGS = {
         paired="whether each text was mistaken (or its cross entropy, where that is the metric), "
         "mean over the seeds, paired by text. McNemar's test compares the two models that would be "
         "registered, one seed of each, on the texts that only one of them mistakes.",
+    ),
+    "sequence_classification": Wording(
+        item="sequence",
+        predicts="answers",
+        step="step",
+        leak="test labels have leaked into training",
+        limits="What is achievable is a limit: it is",
+        choices="when training stops, the learning rate, the penalty of regressions, and the "
+        "winner (the temperature of the probabilities on a calibration part of its own)",
+        best_possible="classifier",
+        paired="whether each sequence was mistaken (or its cross entropy, where that is the "
+        "metric), mean over the seeds, paired by sequence. McNemar's test compares the two models "
+        "that would be registered, one seed of each, on the sequences that only one of them "
+        "mistakes.",
+    ),
+    "sequence_regression": Wording(
+        item="sequence",
+        predicts="answers",
+        step="step",
+        leak="test labels have leaked into training",
+        limits="The noise floor is a limit: it is",
+        choices="when training stops, the learning rate, the penalty of regressions, and the "
+        "winner",
+        best_possible="estimate",
+        paired="the squared error of each sequence (or the absolute one, where that is the "
+        "metric), mean over the seeds, paired by sequence.",
     ),
     "handwriting": Wording(
         item="line",
@@ -92,7 +129,7 @@ class Metric:
     """An error by which models are validated, tested and ranked: lower is better.
 
     Attributes:
-        task: Name of the task that it belongs to.
+        tasks: Names of the tasks that it belongs to.
         label: As a heading, such as "MSE".
         words: In a sentence, such as "mean squared error".
         has_floor: Whether the data's noise floor is given in it.
@@ -103,7 +140,7 @@ class Metric:
         in_units: Whether it changes with the units of the data.
     """
 
-    task: str
+    tasks: tuple[str, ...]
     label: str
     words: str
     has_floor: bool = False
@@ -154,25 +191,32 @@ class Metric:
         return (1 - high, 1 - low) if self.complement else (low, high)
 
 
+CLASSIFICATIONS = ("classification", "sequence_classification")
 METRICS = {
-    "mse": Metric("forecasting", "MSE", "mean squared error", has_floor=True),
-    "mae": Metric("forecasting", "MAE", "mean absolute error"),
-    "error_rate": Metric(
-        "classification", "error rate", "error rate", has_floor=True, complement="accuracy"
+    "mse": Metric(
+        ("forecasting", "sequence_regression"), "MSE", "mean squared error", has_floor=True
     ),
-    "cross_entropy": Metric("classification", "cross entropy", "cross entropy"),
+    "mae": Metric(("forecasting", "sequence_regression"), "MAE", "mean absolute error"),
+    "gap_mse": Metric(
+        ("imputation",), "MSE", "mean squared error of hidden values", has_floor=True
+    ),
+    "gap_mae": Metric(("imputation",), "MAE", "mean absolute error of hidden values"),
+    "error_rate": Metric(
+        CLASSIFICATIONS, "error rate", "error rate", has_floor=True, complement="accuracy"
+    ),
+    "cross_entropy": Metric(CLASSIFICATIONS, "cross entropy", "cross entropy"),
     "nats_per_point": Metric(
-        "handwriting", "nats per point", "nats per point", unit="nats per point"
+        ("handwriting",), "nats per point", "nats per point", unit="nats per point"
     ),
     "nats_per_sequence": Metric(
-        "handwriting", "nats per line", "nats per line", unit="nats per line"
+        ("handwriting",), "nats per line", "nats per line", unit="nats per line"
     ),
-    "squared_error": Metric("handwriting", "squared error", "squared error of a line"),
+    "squared_error": Metric(("handwriting",), "squared error", "squared error of a line"),
     "character_error_rate": Metric(
-        "recognition", "character error rate", "character error rate", in_units=False
+        ("recognition",), "character error rate", "character error rate", in_units=False
     ),
     "nats_per_character": Metric(
-        "recognition", "nats per character", "nats per character", in_units=False
+        ("recognition",), "nats per character", "nats per character", in_units=False
     ),
 }
 LIMITS = ("oracle",)
@@ -216,6 +260,12 @@ class Result:
     details: dict[str, NDArray[Any]] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
 
+    @property
+    def series(self) -> NDArray[np.integer[Any]] | None:
+        """Of which series each test item is (N,), where there are several; else None."""
+        series = self.details.get("series")
+        return None if series is None or (series == series[0]).all() else series
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -234,6 +284,8 @@ class Protocol:
         failures: Trials that failed, each with its reason.
         left_out: Baselines that do not apply to the data, each with its reason.
         confidence: Of the intervals of the mean errors; the tests' level is 1 minus it.
+        refit_every: Test origins after which every model was fitted anew; None for never.
+        task: Its name; by default the first that the metric belongs to.
     """
 
     metric: str
@@ -248,11 +300,22 @@ class Protocol:
     failures: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     confidence: float = 0.95
+    refit_every: int | None = None
+    task: str = ""
 
     def __post_init__(self) -> None:
         """Refuses an unknown metric."""
         if self.metric not in METRICS:
             raise ValueError(f"metric is {self.metric!r}: write one of {', '.join(METRICS)}")
+        if not self.task:
+            object.__setattr__(self, "task", self.shown.tasks[0])
+
+    @property
+    def other_metrics(self) -> list[str]:
+        """The other metrics of the task."""
+        return [
+            name for name in METRICS if self.task in METRICS[name].tasks and name != self.metric
+        ]
 
     @property
     def shown(self) -> Metric:
@@ -262,7 +325,7 @@ class Protocol:
     @property
     def wording(self) -> Wording:
         """How the task is spoken of."""
-        return WORDINGS[self.shown.task]
+        return WORDINGS[self.task]
 
     @property
     def units(self) -> str:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
+from pipelines.alternatives import CLEARLY_CHEAPER, cheaper_alternatives, chosen_row, cost
 from pipelines.drawing import LIMIT, error_label, readable_log, tick, titled, wrapped
 from pipelines.formatting import percent, ratio
 from pipelines.labels import LabelledPoint, label_line_ends, label_points
 from pipelines.results import Protocol
-from pipelines.verdict import CLEARLY_CHEAPER, cheaper_alternatives, chosen_row, cost
 
 CANNOT_SHOW = "nothing to show"
 

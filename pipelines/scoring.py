@@ -11,6 +11,7 @@ from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -92,6 +93,19 @@ class ScoredModel:
         self._example = serving.example
         self._model = PyFuncModel(self.metadata, served)
         self._input_schema = self.metadata.get_input_schema()
+
+    @property
+    def example(self) -> str:
+        """The body of a request that the model can answer: the first row of its own example."""
+        if isinstance(self._example, pd.DataFrame):
+            rows = {"dataframe_records": self._example.head(1).to_dict("records")}
+        else:
+            rows = {"inputs": self._example[:1]}
+        # In so few digits that it can be read.
+        return json.dumps(
+            json.loads(json.dumps(rows), parse_float=lambda each: float(f"{float(each):.4g}")),
+            ensure_ascii=False,
+        )
 
     def check(self) -> None:
         """Answers the model's own example.

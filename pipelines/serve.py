@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import os
 import re
+import shlex
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -16,15 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from data_modules.errors import UserError
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import user_errors
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+#: Characters of a body that is printed: terminals may cut what is pasted, that of macOS at 1,024.
+LONGEST_PASTE = 900
 #: Workers that are started unasked, at most: each needs half a GiB.
 MAX_WORKERS = 4
 #: Seconds that a worker may need to answer its parent: it may just be loading a model.
@@ -184,6 +187,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def request(url: str, body: str, folder: Path) -> str:
+    """Returns a command that asks the server, to be pasted into a shell.
+
+    Args:
+        url: Of ``/invocations``.
+        body: Of the request, JSON.
+        folder: Receives a body that is too long for a terminal.
+    """
+    if len(body) > LONGEST_PASTE:
+        file = folder / "request.json"
+        file.write_text(body, encoding="utf-8")
+        body = f"@{file}"
+    return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+
 def run(settings: Settings, listener: socket.socket) -> None:
     """Serves until it is told to end, and answers what it has begun to answer."""
     import uvicorn
@@ -218,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         name, folder = find(config.model, Path(temporary))
         # Here, where a mistake can be told to the user, and not in every worker.
-        ScoredModel(folder, name).check()
+        model = ScoredModel(folder, name)
+        model.check()
+        example = model.example
+        del model  # which the workers load for themselves
         options = {key: config[key] for key in ("workers", "max_request_bytes", "max_waiting")}
         settings = Settings(
             config.model,
@@ -237,7 +258,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         workers = plural(settings.workers, "worker")
-        print(f"{name} at http://{shown}:{port}/invocations ({workers})", flush=True)
+        url = f"http://{shown}:{port}/invocations"
+        print(f"{name} at {url} ({workers}); for example:", flush=True)
+        print(request(url, example, Path(temporary)), flush=True)
         run(settings, listener)
 
 

@@ -17,24 +17,18 @@ so that the interaction c counts twice. Two-way clustering (Cameron, Gelbach and
 to 7 %. Counted twice it makes intervals too wide by a factor of 1.41 at the very worst, where
 there is nothing but interaction.
 
-**Overlapping windows.** Neighbouring windows of one long series share steps, so that their errors
-are dependent. V_test then comes from the circular moving block bootstrap (Politis and Romano 1992;
-after Künsch 1989). Its variance of a mean is known in closed form - the variance of the N circular
-block means over the number of blocks k = N / block - so nothing is drawn at random. It is
-multiplied by k / (k - 1), the correction that makes a sample variance unbiased (block = 1 gives
-exactly s^2 / N). A block of the dependence's own length would still lose about a third of
-the variance, since a block bootstrap weighs the covariance at lag j by 1 - j / block; so blocks
-are ``BLOCKS_PER_DEPENDENCE`` times as long, where at least ``MINIMUM_BLOCKS`` of them fit.
+Windows that overlap, and those of one series among several, are not independent of each other:
+V_test then comes from :mod:`pipelines.dependent_windows`, where it has fewer degrees of freedom.
 
 **Few seeds.** V_seed has S - 1 degrees of freedom; where two models are compared, their two seed
-variances are joined by the rule of Welch and Satterthwaite (Satterthwaite 1946; Welch 1947).
-V_test has k - 1. The quantile of the whole is the mean of the two Student quantiles, weighted by
+variances are joined by the rule of Welch and Satterthwaite (Satterthwaite 1946; Welch 1947). V_test
+has N - 1, or fewer. The quantile of the whole is the mean of the two Student quantiles, weighted by
 V_seed and V_test (Cochran and Cox 1957, ch. 4). One Satterthwaite rule for all would be narrower,
-but too sure of itself with 3 seeds: when they happen to lie close together, it takes their
-variance for small *and* well known. Simulated over many ratios of the three variances, its 95 %
-intervals then cover as little as 92 %, and tests at the 0.5 % level, which is where Holm's
-correction looks, are wrong in up to 2.5 % of cases. The rule here covers 94.5 to 99.5 %, and tests
-at 5 % and 0.5 % are wrong in at most 5.5 % and 0.8 % (with 2 seeds: it covers 93.5 % at least).
+but too sure of itself with 3 seeds: when they happen to lie close together, it takes their variance
+for small *and* well known. Simulated over many ratios of the three variances, its 95 % intervals
+then cover as little as 92 %, and tests at the 0.5 % level, which is where Holm's correction looks,
+are wrong in up to 2.5 % of cases. The rule here covers 94.5 to 99.5 %, and tests at 5 % and 0.5 %
+are wrong in at most 5.5 % and 0.8 % (with 2 seeds: it covers 93.5 % at least).
 
 A model with no randomness, such as a classical baseline, has S = 1 and no seed variance. Of a
 random model with a single seed the seed variance is unknown and is left out: ``Estimate.seeds``
@@ -43,17 +37,16 @@ tells, and whoever shows such an interval must say that it is over test windows 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import stdtr, stdtrit
 
-BLOCKS_PER_DEPENDENCE = 2
-"""Length of a bootstrap block, in lengths of the dependence."""
+from pipelines.dependent_windows import Variance, variance_of_mean
 
-MINIMUM_BLOCKS = 3
-"""Fewest blocks from whose spread a variance is estimated."""
+Series = NDArray[np.integer[Any]] | None
 
 
 @dataclass(frozen=True)
@@ -170,26 +163,29 @@ def ratio_terms(totals: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64]:
     return terms
 
 
-def interval(errors: ArrayLike, block_length: int = 1, confidence: float = 0.95) -> Estimate:
+def interval(
+    errors: ArrayLike, block_length: int = 1, confidence: float = 0.95, series: Series = None
+) -> Estimate:
     """Estimates a model's mean error over random seeds and random test windows.
 
     Args:
         errors: Errors (S, N) of S seeds on N test windows in order of time; (N,) for one seed.
         block_length: Neighbouring windows whose errors hang together; 1 for independent windows.
         confidence: Wanted coverage of the interval.
+        series: Of which series each window is (N,), if there are several.
 
     Returns:
         The mean and its interval. The interval is nan, and ``reason`` says why, where an error is
-        not finite or where there are too few windows (``MINIMUM_BLOCKS`` times ``block_length``).
+        not finite or where there are too few windows for blocks.
 
     Raises:
         ValueError: The array is empty or has another shape, or an option is out of its range.
     """
     array = _checked(errors, block_length, confidence)
     with np.errstate(invalid="ignore"):
-        series = array.mean(axis=0)
+        seed_averaged = array.mean(axis=0)
         mean = float(array.mean())
-    spread = _spread([array], series, block_length)
+    spread = _spread([array], seed_averaged, block_length, series)
     half = spread.quantile((1 - confidence) / 2) * spread.total**0.5
     return Estimate(
         mean=mean,
@@ -205,7 +201,11 @@ def interval(errors: ArrayLike, block_length: int = 1, confidence: float = 0.95)
 
 
 def paired_difference(
-    a: ArrayLike, b: ArrayLike, block_length: int = 1, confidence: float = 0.95
+    a: ArrayLike,
+    b: ArrayLike,
+    block_length: int = 1,
+    confidence: float = 0.95,
+    series: Series = None,
 ) -> Difference:
     """Compares two models on the same test windows.
 
@@ -217,6 +217,7 @@ def paired_difference(
         b: Errors (Sb, N) of the second, on the same windows in the same order.
         block_length: Neighbouring windows whose errors hang together; 1 for independent windows.
         confidence: Wanted coverage of the interval.
+        series: Of which series each window is (N,), if there are several.
 
     Returns:
         The difference, first minus second, with interval and p value; both are nan, and
@@ -236,7 +237,7 @@ def paired_difference(
     with np.errstate(invalid="ignore"):  # infinite errors of both give nan, with a reason
         gap = first.mean(axis=0) - second.mean(axis=0)
         mean = float(gap.mean())
-    spread = _spread([first, second], gap, block_length)
+    spread = _spread([first, second], gap, block_length, series)
     p_value = float("nan") if spread.reason else spread.p_value(mean)
     half = spread.quantile((1 - confidence) / 2) * spread.total**0.5
     return Difference(
@@ -251,7 +252,11 @@ def paired_difference(
 
 
 def multiple_comparison(
-    errors: Mapping[str, ArrayLike], best: str, block_length: int = 1, confidence: float = 0.95
+    errors: Mapping[str, ArrayLike],
+    best: str,
+    block_length: int = 1,
+    confidence: float = 0.95,
+    series: Series = None,
 ) -> dict[str, Difference]:
     """Compares every model with the best one.
 
@@ -261,6 +266,7 @@ def multiple_comparison(
             best on these very windows would owe part of its lead to chance.
         block_length: Neighbouring windows whose errors hang together; 1 for independent windows.
         confidence: Wanted coverage of each interval by itself.
+        series: Of which series each window is (N,), if there are several.
 
     Returns:
         For every other model, in the order given, its difference from the best (above 0 where it
@@ -272,7 +278,7 @@ def multiple_comparison(
     if best not in errors:
         raise ValueError(f"the best model {best!r} is not among {', '.join(errors)}")
     differences = {
-        name: paired_difference(error, errors[best], block_length, confidence)
+        name: paired_difference(error, errors[best], block_length, confidence, series)
         for name, error in errors.items()
         if name != best
     }
@@ -326,31 +332,26 @@ def _checked(errors: ArrayLike, block_length: int, confidence: float) -> NDArray
 
 
 def _spread(
-    models: list[NDArray[np.float64]], series: NDArray[np.float64], block_length: int
+    models: list[NDArray[np.float64]],
+    errors: NDArray[np.float64],
+    block_length: int,
+    series: Series,
 ) -> _Spread:
-    """Estimates V_seed and V_test of the mean of ``series`` (N,).
+    """Estimates V_seed and V_test of the mean of ``errors`` (N,).
 
     Args:
-        models: Errors (S, N) of the one or two models that ``series`` is made of.
-        series: Seed-averaged error, or difference of errors, of each window.
+        models: Errors (S, N) of the one or two models that ``errors`` is made of.
+        errors: Seed-averaged error, or difference of errors, of each window.
         block_length: Neighbouring windows whose errors hang together.
+        series: Of which series each window is (N,), if there are several.
     """
-    windows = series.size
     bad = sum(int((~np.isfinite(model)).sum()) for model in models)
-    reason = ""
-    if bad:
-        reason = f"{bad} errors are not finite"
-    elif windows < (needed := MINIMUM_BLOCKS * block_length if block_length > 1 else 2):
-        reason = f"{windows} test windows are too few for an interval, which needs {needed}"
-        if block_length > 1:
-            reason += f", since the errors of {block_length} neighbours hang together"
-    if reason:
+    test = Variance(float("nan"), float("nan"), f"{bad} errors are not finite")
+    if not bad:
+        test = variance_of_mean(errors, block_length, series)
+    if test.reason:
         nan = float("nan")
-        return _Spread(nan, nan, nan, nan, reason)
-    block = 1
-    if block_length > 1:
-        block = min(BLOCKS_PER_DEPENDENCE * block_length, windows // MINIMUM_BLOCKS)
-
+        return _Spread(nan, nan, nan, nan, test.reason)
     seed = welch = 0.0
     for model in models:
         seeds = model.shape[0]
@@ -358,21 +359,9 @@ def _spread(
             own = float(model.mean(axis=1).var(ddof=1)) / seeds
             seed += own
             welch += own**2 / (seeds - 1)
-    test = _variance_of_mean(series, block)
     return _Spread(
         seed=seed,
         seed_freedom=seed**2 / welch if welch > 0 else 0.0,
-        test=test,
-        test_freedom=windows / block - 1,
+        test=test.value,
+        test_freedom=test.freedom,
     )
-
-
-def _variance_of_mean(series: NDArray[np.float64], block: int) -> float:
-    """Returns the circular block bootstrap's variance of the mean of a series (N,)."""
-    if block == 1:
-        return float(series.var(ddof=1)) / series.size
-    centred = series - series.mean()
-    sums = np.concatenate([[0.0], np.cumsum(np.concatenate([centred, centred[: block - 1]]))])
-    block_means = (sums[block:] - sums[:-block]) / block
-    blocks = series.size / block
-    return float(np.mean(block_means**2)) / (blocks - 1)

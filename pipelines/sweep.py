@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
-
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from pipelines.cluster import add_cluster_arguments, as_here, check_cluster
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import (
     add_experiment_arguments,
     build_data,

@@ -66,8 +66,9 @@ def trials_table(space: SearchSpace, tried: Sequence[Tried], metric: str) -> pd.
         }
         for each in sorted(tried, key=lambda each: (not each.whole, each.error, each.number))
     ]
-    # Whole numbers stay so beside trials that lack the option.
-    return pd.DataFrame(rows).convert_dtypes()
+    # Whole numbers stay so beside trials that lack the option. pandas before 3 warns of infinity.
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(rows).convert_dtypes()
 
 
 def importances(space: SearchSpace, tried: Sequence[Tried]) -> dict[str, float]:

@@ -31,6 +31,11 @@ NUMBER = "number"
 NUMBER_TAG, POINT_TAG = "sweep.trial", "sweep.point"
 
 
+def options_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a point's options, without the trial's number."""
+    return {name: value for name, value in point.items() if name != NUMBER}
+
+
 class Progress(Callback):
     """Tells the sweep after each validation where a trial stands; there it may be stopped.
 
@@ -79,7 +84,7 @@ def sweep_trial(
     told: dict[str, Any] = {ERROR: math.inf, PERCENT: 0}
     try:
         data = around.data(base)
-        config = resolved(space.apply(base, {k: v for k, v in point.items() if k != NUMBER}))
+        config = resolved(space.apply(base, options_of(point)))
         if config["data"] != base["data"]:
             data = build_data(config["data"])
         if data.spec.digest != digest:
@@ -107,7 +112,7 @@ def _train(
     run_id, options = begin(store, around, place, config, data, labels, earlier)
     told["run_id"] = run_id
     store.set_tag(run_id, NUMBER_TAG, number)
-    store.set_tag(run_id, POINT_TAG, json.dumps({k: v for k, v in point.items() if k != NUMBER}))
+    store.set_tag(run_id, POINT_TAG, json.dumps(options_of(point)))
     with tracking.settled(store), tracking.running(store, run_id, stays=SystemExit):
         # SystemExit stops it early; the sweep knows why, notes it, and ends the run.
         callbacks = [Progress(run_id)]
@@ -118,7 +123,5 @@ def _train(
 
 def _earlier(store: MlflowClient, parent: str, number: int) -> str | None:
     """Returns the run of a trial whose worker has died."""
-    experiment = store.get_run(parent).info.experiment_id
-    query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`{NUMBER_TAG}` = '{number}'"
-    found = tracking.runs(store, [experiment], query)
+    found = tracking.children(store, parent, f"tags.`{NUMBER_TAG}` = '{number}'")
     return next((run.info.run_id for run in found if run.info.status != "FINISHED"), None)

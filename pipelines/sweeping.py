@@ -33,7 +33,15 @@ from pipelines.search_space import SearchSpace
 from pipelines.surroundings import Surroundings, Unfit
 from pipelines.sweep_figures import sweep_figures
 from pipelines.sweep_report import LEAST_TRIALS, Tried, importances, trials_table, write_yaml
-from pipelines.sweep_trials import ERROR, NUMBER, NUMBER_TAG, PERCENT, POINT_TAG, sweep_trial
+from pipelines.sweep_trials import (
+    ERROR,
+    NUMBER,
+    NUMBER_TAG,
+    PERCENT,
+    POINT_TAG,
+    options_of,
+    sweep_trial,
+)
 
 SAMPLERS = {
     "tpe": optuna.samplers.TPESampler,
@@ -55,6 +63,7 @@ class Sweep(Campaign):
     """
 
     kind = "sweep"
+    verb = "sweep"
 
     def __init__(
         self,
@@ -368,7 +377,7 @@ class _Watch(tune.Callback):
         measures = {key: value for key, value in told.items() if key.startswith("best_")}
         tried = Tried(
             trial.config[NUMBER],
-            {key: value for key, value in trial.config.items() if key != NUMBER},
+            options_of(trial.config),
             told[ERROR],
             told[PERCENT],
             told["run_id"],

@@ -31,7 +31,10 @@ TIMED_ITEMS, TIMED_REPEATS = 256, 5
 #: Where the tasks are; each is imported when it is needed.
 TASKS = {
     "forecasting": "pipelines.forecasting_task.ForecastingTask",
+    "imputation": "pipelines.imputation_task.ImputationTask",
     "classification": "pipelines.classification_task.ClassificationTask",
+    "sequence_classification": "pipelines.sequence_classification_task.SequenceClassificationTask",
+    "sequence_regression": "pipelines.sequence_regression_task.SequenceRegressionTask",
     "handwriting": "pipelines.handwriting_task.HandwritingTask",
     "recognition": "pipelines.recognition_task.RecognitionTask",
 }
@@ -42,7 +45,9 @@ class Evaluation:
     """What one model achieves on one part.
 
     Args:
-        errors: By metric, each (N items, H steps), in metric units.
+        errors: By metric, each (N items, H steps), in metric units. Of items of unequal size they
+            are terms whose mean is the error (:func:`pipelines.statistics.ratio_terms`), of which a
+            single one may be negative: to people an item's own error is shown from the details.
         measures: What else was measured on the whole part.
         details: What else is known of each item, as arrays.
     """
@@ -192,6 +197,10 @@ class Task(ABC):
         self, results: Sequence[Result], table: "pd.DataFrame", protocol: Protocol, examples: Any
     ) -> "dict[str, Figure]":
         """Draws what only this task has to show."""
+
+    def remarks(self, results: Sequence[Result], chosen: str, protocol: Protocol) -> list[str]:
+        """Returns what only this task has to add to the verdict, in sentences."""
+        return []
 
     def tables(self, examples: Any) -> "dict[str, pd.DataFrame]":
         """Returns tables for the report, by their titles."""

@@ -18,7 +18,7 @@ from pipelines.drawing import LIMIT, titled
 from pipelines.formatting import count, percent, plural
 from pipelines.labels import label_line_ends
 from pipelines.resampling import Numbers
-from pipelines.results import Protocol, Result
+from pipelines.results import Protocol, Result, Wording
 from pipelines.statistics import interval
 
 #: Groups of texts by length, at most, and fewest texts in each of them.
@@ -68,7 +68,9 @@ def accuracy_by_length(
         )
         if strong:
             _band(axes, [accuracy[:, texts] for _, texts in groups], protocol, colour)
-            title = _by_length(short(result.name), [name for name, _ in groups], means)
+            title = _by_length(
+                short(result.name), [name for name, _ in groups], means, protocol.wording
+            )
         ends.append((float(means[-1]), short(result.name), colour))
     floor = protocol.spec.noise_floor
     if floor:
@@ -79,7 +81,7 @@ def accuracy_by_length(
     axes.set_xticks(places, names)
     axes.set_xlim(-0.3, len(groups) - (0.85 if len(groups) > 1 else 0.7))
     axes.grid(False, axis="x")
-    axes.set_xlabel("tokens, and how many texts have so many")
+    axes.set_xlabel(f"{protocol.wording.step}s, and how many {protocol.wording.item}s have so many")
     axes.set_ylabel("test accuracy")
     _percent_axis(axes.yaxis)
     titled(
@@ -140,11 +142,12 @@ def _band(axes: Axes, groups: list[Numbers], protocol: Protocol, colour: str) ->
     axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _by_length(name: str, groups: list[str], means: Numbers) -> str:
+def _by_length(name: str, groups: list[str], means: Numbers, wording: Wording) -> str:
+    items = f"{wording.item}s"
     if len(groups) == 1:
-        return f"{name} is right on {_points(means[0])} of texts of all lengths"
+        return f"{name} is right on {_points(means[0])} of {items} of all lengths"
     return (
-        f"{name} is right on {_points(means[0])} of texts of {groups[0]} tokens and "
+        f"{name} is right on {_points(means[0])} of {items} of {groups[0]} {wording.step}s and "
         f"{_points(means[-1])} of those of {groups[-1].removesuffix('+')} or more"
     )
 

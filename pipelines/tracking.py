@@ -130,6 +130,12 @@ def artifact_location(uri: str) -> str | None:
     return (home(uri) / "artifacts").as_uri() if database(uri) else None
 
 
+def task_of(store: MlflowClient, run: Run) -> str:
+    """Returns the name of a run's task, with which that of its experiment begins."""
+    name: str = store.get_experiment(run.info.experiment_id).name
+    return name.partition("/")[0]
+
+
 def experiment_id(store: MlflowClient, name: str) -> str:
     """Returns the experiment's id; creates it where it does not exist."""
     found = store.get_experiment_by_name(name)
@@ -320,6 +326,19 @@ def runs(
         token = page.token
         if not token:
             return found
+
+
+def children(store: MlflowClient, parent: str, query: str = "") -> list[Run]:
+    """Returns the runs under a run, which are in its experiment, newest first.
+
+    Args:
+        store: Tracking store.
+        parent: The run above them.
+        query: What else they must meet, as MLflow's filters are written.
+    """
+    experiment = store.get_run(parent).info.experiment_id
+    under = f"tags.`mlflow.parentRunId` = '{parent}'"
+    return runs(store, [experiment], f"{under} and {query}" if query else under)
 
 
 def download(store: MlflowClient, run_id: str, path: str, folder: Path) -> Path:

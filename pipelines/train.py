@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jsonargparse import ArgumentParser
 
+from pipelines.command_line import ArgumentParser
 from pipelines.devices import before_killed, end_with_parent, is_main, scaled, tell
 from pipelines.experiment import (
     add_experiment_arguments,
@@ -18,7 +18,7 @@ from pipelines.experiment import (
     experiment_name,
     network_class,
     plain,
-    task_class,
+    task_name,
     user_errors,
 )
 from pipelines.fitting import (
@@ -205,6 +205,7 @@ def show(
         data=data.describe(),
         spec=data.spec,
         title=data.name,
+        task=fitted.model.task,
     )
     examples = task.examples(data, result, 0, metric, lambda: fitted.model)
     drawn = figures([result], leaderboard([result], protocol), protocol, examples)
@@ -259,7 +260,7 @@ def train(config: Mapping[str, Any], progress_bar: bool = True) -> tuple[str, di
     if kept:
         kept.run_id = run_id
     before_killed(lambda: tracking.finish_run(store, run_id, "FAILED"))
-    every, task = config.get("trace_every_n_steps"), find_task(task_class(config).task)
+    every, task = config.get("trace_every_n_steps"), find_task(task_name(config))
     with tracking.running(store, run_id), tracking.artifact_folder(store, run_id) as folder:
         trace = task.trace(every, folder / "figures") if every else None
         fitted = train_tracked(store, run_id, config, data, [trace] if trace else [], progress_bar)

@@ -7,7 +7,7 @@ any moment: who calls them again with the same arguments gets the same run, fini
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from data_modules.split_data import SplitDataModule
 from lightning_modules.saving import load_model, save_model
 from pipelines import tracking
-from pipelines.experiment import config_hash, experiment_name, explained, network_class, task_class
+from pipelines.experiment import config_hash, explained, network_class, task_name
 from pipelines.outcome import evaluation_file
 from pipelines.resuming import CheckpointFolder, Preempted
 from pipelines.saved import MODEL_ARTIFACT
@@ -26,19 +26,13 @@ from pipelines.task import evaluate_tests, find_task
 from pipelines.train import Labels, start_tracked_run, train_tracked
 
 
-def _earlier(
-    store: MlflowClient, experiment: str, parent: str, model: str, config: Mapping[str, Any]
-) -> Run | None:
+def _earlier(store: MlflowClient, parent: str, model: str, config: Mapping[str, Any]) -> Run | None:
     """Returns the run of a trial whose worker has died, or died after all was done.
 
     One that a comparison left when it was killed itself is no longer RUNNING.
     """
-    found = tracking.runs(
-        store,
-        [tracking.experiment_id(store, experiment)],
-        f"tags.`mlflow.parentRunId` = '{parent}' and tags.architecture = '{model}' "
-        f"and tags.config_hash = '{config_hash(config)}'",
-    )
+    query = f"tags.architecture = '{model}' and tags.config_hash = '{config_hash(config)}'"
+    found = tracking.children(store, parent, query)
     return next((run for run in found if run.info.status in ("RUNNING", "FINISHED")), None)
 
 
@@ -98,7 +92,7 @@ def train_trial(around: Surroundings, config: Mapping[str, Any], model: str, nam
     data = around.data(config)
     store = tracking.client(around.uri)
     with around.place(f"{model}-{config_hash(config)}") as place:
-        earlier = _earlier(store, experiment_name(config, data), around.parent, model, config)
+        earlier = _earlier(store, around.parent, model, config)
         if earlier and earlier.info.status == "FINISHED":
             return str(earlier.info.run_id)
         labels = Labels(name, model, "trial", around.parent)
@@ -119,13 +113,14 @@ def train_trial(around: Surroundings, config: Mapping[str, Any], model: str, nam
     return run_id
 
 
-def fit_baseline(around: Surroundings, config: Mapping[str, Any], model: str) -> str:
+def fit_baseline(around: Surroundings, config: Mapping[str, Any], model: str, name: str) -> str:
     """Fits and calibrates one baseline; arguments and result as :func:`train_trial`.
 
     Args:
         around: What all trials share.
         config: Resolved configuration.
         model: Name of the baseline.
+        name: Name of the run.
 
     Returns:
         The run's id.
@@ -135,14 +130,14 @@ def fit_baseline(around: Surroundings, config: Mapping[str, Any], model: str) ->
         UserError: If the baseline does not apply to the data.
     """
     data = around.data(config)
-    task = find_task(task_class(config).task)
+    task = find_task(task_name(config))
     with explained():
         task.check_baseline(model, data)
     store = tracking.client(around.uri)
-    earlier = _earlier(store, experiment_name(config, data), around.parent, model, config)
+    earlier = _earlier(store, around.parent, model, config)
     if earlier and earlier.info.status == "FINISHED":
         return str(earlier.info.run_id)
-    labels = Labels(model, model, "baseline", around.parent)
+    labels = Labels(name, model, "baseline", around.parent)
     run_id = start_tracked_run(
         store, config, data, labels, earlier.info.run_id if earlier else None
     )
@@ -171,13 +166,48 @@ def load_trial(store: MlflowClient, run_id: str, config: Mapping[str, Any]) -> A
         return load_model(tracking.download(store, run_id, MODEL_ARTIFACT, Path(folder)), trusted)
 
 
-def test_trial(around: Surroundings, config: Mapping[str, Any], run_id: str) -> str:
+def load_fits(
+    store: MlflowClient,
+    fits: Sequence[tuple[Mapping[str, Any], str]],
+    refit_every: int | None,
+    build: Callable[[Mapping[str, Any]], SplitDataModule],
+) -> Any:
+    """Loads the model of a trial, with those that were fitted anew after it.
+
+    Args:
+        store: Tracking store.
+        fits: Resolved configuration and run of the trial, and of each time it was fitted anew.
+        refit_every: Origins between two fits; None where there is one fit.
+        build: Returns the data of a configuration, for models that have to see them again.
+    """
+    models = []
+    for config, run_id in fits:
+        model = load_trial(store, run_id, config)
+        if getattr(model, "whole_history", False):
+            model.follow(build(config))
+        models.append(model)
+    if refit_every is None:
+        return models[0]
+    from pipelines.rolling import Refitted
+
+    return Refitted(models, refit_every)
+
+
+def test_trial(
+    around: Surroundings,
+    config: Mapping[str, Any],
+    run_id: str,
+    refits: Sequence[tuple[Mapping[str, Any], str]] = (),
+    refit_every: int | None = None,
+) -> str:
     """Evaluates a finished trial's model on the test parts, into its run.
 
     Args:
         around: What all trials share.
         config: Resolved configuration of the trial.
         run_id: Its run.
+        refits: Configuration and run of each time that it was fitted anew on the way.
+        refit_every: Test origins between two fits; None where it is fitted once.
 
     Returns:
         The run's id.
@@ -187,7 +217,7 @@ def test_trial(around: Surroundings, config: Mapping[str, Any], run_id: str) -> 
     """
     data = around.data(config)
     store = tracking.client(around.uri)
-    model = load_trial(store, run_id, config)
+    model = load_fits(store, [(config, run_id), *refits], refit_every, around.data)
     evaluations = evaluate_tests(model, data)
     with tracking.settled(store):
         there = store.get_run(run_id).data.metrics  # of a worker that died before it was done

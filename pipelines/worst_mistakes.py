@@ -14,6 +14,7 @@ def worst_mistakes(
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
     count: int = 20,
+    item: str = "text",
 ) -> pd.DataFrame:
     """Lists the texts on which the seeds together are surest of a wrong class.
 
@@ -23,10 +24,11 @@ def worst_mistakes(
         probabilities: Of each class (S, N, K); the seeds together answer with their mean.
         classes: Names of the classes (K).
         count: Mistakes to list, at most.
+        item: Name of the first column.
 
     Returns:
-        Columns "text", "label", "predicted", "confidence" in what was predicted, and "seeds wrong",
-        such as "2 of 3"; surest first.
+        Columns "text" (or what ``item`` says), "label", "predicted", "confidence" in what was
+        predicted, and "seeds wrong", such as "2 of 3"; surest first.
     """
     mean = np.asarray(probabilities, dtype=np.float64).mean(axis=0)
     predicted, confidence = mean.argmax(axis=1), mean.max(axis=1)
@@ -35,7 +37,7 @@ def worst_mistakes(
     mistaken = (probabilities[:, worst].argmax(axis=2) != labels[worst]).sum(axis=0)
     return pd.DataFrame(
         {
-            "text": [texts[row] for row in worst],
+            item: [texts[row] for row in worst],
             "label": [classes[labels[row]] for row in worst],
             "predicted": [classes[predicted[row]] for row in worst],
             "confidence": confidence[worst],

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from data_modules.errors import UserError
+from pipelines.command_line import ArgumentParser
 from pipelines.experiment import explained, user_errors
 
 if TYPE_CHECKING:

@@ -7,12 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
+from data_modules import CsvSeries
 from data_modules.handwriting.ink import Ink
 from data_modules.series import SeriesBatch
 from lightning_modules.handwriting_network import HandwritingNetwork
 from pipelines.experiment import build_data, build_model
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# pandas before 3 warns of the median of a column without values, such as that of an absent Keras.
+pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice:RuntimeWarning")
 
 
 @pytest.fixture
@@ -220,3 +224,106 @@ def test_ratios_are_taken_within_a_round(serving):
     ]
     (row,) = serving.table(rows).to_dict("records")
     assert row["ratio_rps"] == 2.5 and row["unroll_rps"] == 4 and row["mlflow_rps"] == 1.5
+
+
+def test_mase_and_rmse_by_hand(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    air = importlib.import_module("benchmarks.air_passengers")
+    month = np.arange(60)
+    series = 100.0 + 3 * month  # a season of 12 changes it by 36
+    path = tmp_path / "air.csv"
+    pd.DataFrame({"Passengers": series}).to_csv(path, index=False)
+    data = CsvSeries(
+        str(path), horizon=2, window=4, season_length=12, transform="log", split=[30, 15, 15]
+    )
+    data.setup()
+    assert air.seasonal_error(data) == pytest.approx(36, rel=1e-5)
+    absolute = np.full((2, 40, 3), 18.0)
+    worse = absolute * np.random.default_rng(0).uniform(1, 3, absolute.shape)
+    errors = {name: {"mae": each, "mse": each**2} for name, each in (("b", worse), ("a", absolute))}
+    found = air.table(errors, 36.0, block_length=2).set_index("model")
+    assert list(found.index) == ["a", "b"]
+    assert found.loc["a", "MASE"] == found.loc["a", "MASE low"] == pytest.approx(0.5)
+    assert found.loc["a", "RMSE"] == pytest.approx(18)
+    row = found.loc["b"]
+    assert row["MASE"] == pytest.approx(worse.mean() / 36)
+    assert row["RMSE"] == pytest.approx(np.sqrt((worse**2).mean()))
+    assert row["RMSE low"] < row["RMSE"] < row["RMSE high"]
+
+
+@pytest.fixture
+def coverage(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.coverage")
+
+
+def test_coverage_is_measured_and_summed_up(coverage):
+    options = ["--data=data_modules.SyntheticSeries", "--data.kind=autoregressive"]
+    rows = coverage.coverages([*options, "--data.sizes=[200,160,120]", "--data.window=8"], 0)
+    assert [row["model"] for row in rows] == ["gru", *coverage.BASELINES]
+    assert all(0.5 < row[column] <= 1 for row in rows for column in coverage.COLUMNS)
+    higher = [{name: v + 0.1 if name[-1] == "0" else v for name, v in row.items()} for row in rows]
+    table = coverage.summary(pd.DataFrame(rows + higher))
+    first = rows[0]["conformal_coverage_80"]
+    assert table["conformal_coverage_80"][0] == (
+        f"{100 * first + 5:.1f} ({100 * first:.1f} to {100 * first + 10:.1f})"
+    )
+
+
+# neuralforecast -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def etth(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.etth")
+
+
+@pytest.fixture
+def hours(tmp_path):
+    """A short file in the shape of ETTh1."""
+    generator = np.random.default_rng(0)
+    names = ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
+    frame = pd.DataFrame(generator.normal(size=(700, 7)).cumsum(0), columns=names)
+    frame.to_csv(tmp_path / "hours.csv", index=False)
+    shorter = ["--data.split=[500, 100, 80]", "--data.horizon=8", "--data.batch_size=4"]
+    return [f"--data.path={tmp_path / 'hours.csv'}", *shorter]
+
+
+def test_each_counterpart_is_trained_as_in_the_comparison(etth, hours):
+    configs = etth.configurations(hours, steps=2, threads=1)
+    assert set(configs) == set(etth.COUNTERPARTS)
+    for config in configs.values():
+        assert config["trainer"]["max_steps"] == 2
+        assert config["optimizer"]["learning_rate"] == 0.003
+    data = build_data(configs["nlinear"]["data"])
+    found = etth.unroll(configs["nlinear"], data)
+    assert found["mse"] > 0 and found["seconds"] > 0
+
+
+def test_both_get_the_same_scaled_rows(etth, hours):
+    data = build_data(etth.configurations(hours, 2, 1)["nlinear"]["data"])
+    values = etth.scaled_values(data)
+    assert values.shape == (680, 7)
+    np.testing.assert_allclose(values[:500].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(values[:500].std(ddof=0), 1, atol=1e-5)
+    last = data.parts["test"].values[-1]
+    np.testing.assert_array_equal(values[-len(last) :], last)
+
+
+@pytest.mark.parametrize(
+    ("mse", "own", "ratio", "words"),
+    [
+        (0.4, 0.4, 1.5, "as accurate, faster"),
+        (0.4, 0.41, 3.0, "LESS accurate, faster"),
+        (0.4, 0.3, 1.4, "as accurate, NOT 1.5x faster"),
+    ],
+)
+def test_a_counterpart_is_to_be_as_accurate_and_faster(etth, mse, own, ratio, words):
+    assert etth.verdict({"mse": mse, "unroll_mse": own, "speed_ratio": ratio}) == words
+
+
+def test_a_wrong_interpreter_of_neuralforecast_is_refused(etth, hours, tmp_path):
+    data = build_data(etth.configurations(hours, 2, 1)["nlinear"]["data"])
+    with pytest.raises(etth.UserError, match="--neuralforecast-python: cannot run"):
+        etth.neuralforecast(tmp_path / "none", "nlinear", tmp_path / "values.csv", data, 2, 1)

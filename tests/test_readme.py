@@ -1,8 +1,10 @@
 """What README.md says can be done, can be done."""
 
 import importlib
+import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipelines import compare, train
 from pipelines.compare import candidate_configs
 from pipelines.experiment import build_data, plain
 from pipelines.fitting import fit
+from pipelines.forecasting import Request
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +53,15 @@ def test_pipelines_know_their_options(command, monkeypatch, capsys):
 def test_make_knows_its_targets(command):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert command.split()[1] in targets
+
+
+def test_the_request_for_series_is_what_a_forecaster_takes():
+    """The shell makes the body out of what Python prints."""
+    (curl,) = [line for line in LINES if line.startswith("curl ") and "history" in line]
+    quoted = curl.partition(" -d ")[2]
+    echoed = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
+    (row,) = json.loads(echoed.stdout)["inputs"]
+    assert len(Request.model_validate(row).history["y"]) == 50
 
 
 def test_every_target_is_in_the_help():

@@ -10,6 +10,7 @@ from lightning_modules.architectures.layer_norm import LayerNormLSTM, LayerNormR
 from lightning_modules.architectures.narx import NARX
 from lightning_modules.architectures.peephole_lstm import PeepholeLSTM
 from lightning_modules.architectures.recurrent import GRU, LSTM, ElmanRNN
+from lightning_modules.architectures.tcn import TCN
 from lightning_modules.architectures.tdnn import TDNN
 from lightning_modules.architectures.wavenet import SimpleWaveNet, WaveNet
 
@@ -17,6 +18,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "NARX",
+    "TCN",
     "TDNN",
     "Architecture",
     "Autoregressive",

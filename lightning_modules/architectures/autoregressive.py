@@ -10,7 +10,7 @@ from lightning_modules.architectures.base import (
     check_size,
     check_target_channels,
 )
-from lightning_modules.architectures.delays import tapped_delays
+from lightning_modules.architectures.delays import last_and_past, tapped_delays
 
 
 class Autoregressive(Architecture):
@@ -48,3 +48,8 @@ class Autoregressive(Architecture):
         targets = x[:, :, self.target_channels]
         features, past = tapped_delays(targets, state[0], self.order, lengths=lengths)
         return features, (past,)
+
+    def last_features(self, x: Tensor) -> Tensor:
+        """Delays the last step alone; see `Architecture.last_features`."""
+        past, last = last_and_past(x[:, :, self.target_channels], 1, self.order - 1)
+        return tapped_delays(last, past, self.order)[0]

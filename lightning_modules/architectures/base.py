@@ -122,6 +122,20 @@ class Architecture(nn.Module, ABC):
             the true ends.
         """
 
+    def last_features(self, x: Tensor) -> Tensor:
+        """Returns the features of fresh sequences after their last step alone.
+
+        An architecture with a finite receptive field overrides it where that takes less work.
+
+        Args:
+            x: inputs (B, T, input_size).
+
+        Returns:
+            (B, 1, feature_size), the last features that `forward` returns; none, (B, 0,
+            feature_size), where it returns none.
+        """
+        return self(x)[0][:, -1:]
+
     def output_steps(self, steps: int, state: State | None = None) -> Tensor:
         """Returns which input step each feature has seen last.
 

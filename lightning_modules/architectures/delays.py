@@ -54,6 +54,23 @@ def last_steps(inputs: Tensor, span: int, lengths: Tensor | None) -> Tensor:
     return inputs.gather(1, index.unsqueeze(2).expand(-1, -1, inputs.shape[2]))
 
 
+def last_and_past(x: Tensor, steps: int, span: int) -> tuple[Tensor, Tensor]:
+    """Cuts the end of fresh sequences off.
+
+    Args:
+        x: inputs (B, T, F).
+        steps: number of last steps that are wanted, fewer where there are fewer.
+        span: number of steps before them that are wanted.
+
+    Returns:
+        The past (B, span, F), zero before the start, and the last steps (B, min(T, steps), F).
+    """
+    first = max(0, x.shape[1] - steps)
+    padded = nn.functional.pad(x, (0, 0, max(0, span - first), 0))
+    past = padded[:, max(0, first - span) :][:, :span]
+    return past, x[:, first:]
+
+
 class CausalConvolution(nn.Module):
     """A one-dimensional convolution that sees only the present and the past (van den Oord 2016).
 
@@ -111,6 +128,16 @@ class CausalConvolution(nn.Module):
         """
         delayed, past = tapped_delays(x, past, self.kernel_size, self.dilation, lengths)
         return self.linear(delayed), past
+
+    def undilated(self, x: Tensor) -> Tensor:
+        """Convolves fresh sequences of which only every ``dilation``-th step is given."""
+        past = x.new_zeros(len(x), self.kernel_size - 1, self.input_size)
+        return self.linear(tapped_delays(x, past, self.kernel_size)[0])
+
+    def last(self, x: Tensor, steps: int) -> Tensor:
+        """Convolves fresh sequences, for their last steps alone (B, min(T, steps), output_size)."""
+        past, x = last_and_past(x, steps, self.span)
+        return self(x, past)[0]
 
 
 def initialise_linear(linear: nn.Linear, nonlinearity: str) -> None:

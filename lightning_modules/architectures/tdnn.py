@@ -71,3 +71,12 @@ class TDNN(Architecture):
             x = self.activation(x)
             pasts.append(past)
         return x, tuple(pasts)
+
+    def last_features(self, x: Tensor) -> Tensor:
+        """Applies each layer where the last step sees it; see `Architecture.last_features`."""
+        reach = self.receptive_field or 1
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, CausalConvolution)
+            reach -= layer.span
+            x = self.activation(layer.last(self.dropout(x) if number else x, reach))
+        return x

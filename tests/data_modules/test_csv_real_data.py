@@ -80,8 +80,30 @@ def test_pollution_has_gaps():
         data = built("pollution.csv", missing=missing, **options)
         assert data.describe()["filled"] == {"pm2.5": 2043}
         assert data.parts["train"].values.isfinite().all()
-    with pytest.raises(UserError, match="line 26, column 'cbwd': 'SE' is not a number"):
-        built("pollution.csv", columns=["cbwd"], **options)
+    wind = built("pollution.csv", past=["TEMP", "cbwd"], missing="ffill", **options)
+    directions = ["cbwd=NE", "cbwd=NW", "cbwd=SE", "cbwd=cv"]
+    assert wind.spec.channels == ["pm2.5", "TEMP", *directions]
+    assert wind.spec.known_channels == []
+    assert (wind.parts["test"].values[..., 2:].sum(-1) == 1).all()
+
+
+def test_cta_knows_the_kind_of_day_ahead():
+    data = built(
+        "cta_daily_boardings.csv",
+        target=["bus", "rail_boardings"],
+        known=["day_type"],
+        calendar=["month"],
+        sort=True,
+        duplicates="drop",
+        window=56,
+        horizon=7,
+    )
+    spec = data.spec
+    assert spec.channels[2:5] == ["day_type=A", "day_type=U", "day_type=W"]
+    assert spec.known_channels == list(range(2, 17)) and spec.known_columns == ["day_type"]
+    # Line 2 is New Year's Day, counted as a Sunday or holiday.
+    assert data.parts["train"].values[0, 0, 2:5].tolist() == [0, 1, 0]
+    assert data.parts["train"].values[0, 0, 5:].tolist() == [1] + [0] * 11
 
 
 def test_exchange_rates_have_no_header():

@@ -40,10 +40,10 @@ def path(tmp_path):
 
 
 def test_values_boundaries_and_scaling_by_hand(path):
-    data = built(path, frame(), columns=["wind"])
-    raw = frame()[["wind", "load"]].to_numpy()
-    assert data.spec.channels == ["wind", "load"]
-    assert data.spec.target_channels == [1]
+    data = built(path, frame(), past=["wind"])
+    raw = frame()[["load", "wind"]].to_numpy()
+    assert data.spec.channels == ["load", "wind"]
+    assert data.spec.target_channels == [0]
     assert data.describe()["boundaries"] == {
         "train": (0, 120),
         "validation": (120, 148),
@@ -60,8 +60,8 @@ def test_values_boundaries_and_scaling_by_hand(path):
     assert sizes == {"train": 110, "validation": 26, "calibration": 10, "test": 38}
     assert (data.spec.time_column, data.spec.frequency) == ("when", "D")
     assert data.spec.noise_floor is None
-    back = data.spec.to_original(data.parts["test"].values[0, :, [1]])
-    torch.testing.assert_close(back[:, 0], torch.tensor(raw[152:163, 1]).float())
+    back = data.spec.to_original(data.parts["test"].values[0, :, [0]])
+    torch.testing.assert_close(back[:, 0], torch.tensor(raw[152:163, 0]).float())
 
 
 def test_test_values_do_not_reach_training(path):
@@ -143,7 +143,7 @@ def test_digest(path, tmp_path):
         data.spec.digest,
         built(path, changed).spec.digest,
         built(path, frame(), target="wind").spec.digest,
-        built(path, frame(), columns=["wind"]).spec.digest,
+        built(path, frame(), past=["wind"]).spec.digest,
         built(path, frame(), split=[0.5, 0.3, 0.2]).spec.digest,
         built(path, frame(), calibration_fraction=0.5).spec.digest,
         built(path, frame(), scaling="none").spec.digest,
@@ -171,7 +171,8 @@ def test_logarithm_is_taken_before_scaling_and_undone(path):
 def test_only_value_column_is_the_target(path):
     data = built(path, frame()[["when", "wind"]], target=None)
     assert data.spec.channels == ["wind"]
-    assert built(path, frame(), target=None, columns=["wind"]).spec.channels == ["wind"]
+    spec = built(path, frame(), target=None, past=["wind"]).spec
+    assert (spec.channels, spec.target_channels) == (["load", "wind"], [0])
 
 
 def test_several_targets(path):

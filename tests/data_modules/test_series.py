@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_modules import SeriesBatch, SeriesSpec, SeriesWindows, SyntheticSeries, UserError
-from data_modules.series import chronological_parts, sliding_windows
+from data_modules.series import chronological_parts
 from data_modules.splitting import (
     data_digest,
     fit_scaling,
@@ -102,19 +102,40 @@ def test_spec_refuses_contradictions(changes, message):
 
 def test_windows_by_hand():
     series = torch.arange(12.0).reshape(6, 2)
-    windows = sliding_windows(series, 3, stride=2)
+    windows = SeriesWindows(series, 3, stride=2).values
     assert windows.tolist() == [[[0, 1], [2, 3], [4, 5]], [[4, 5], [6, 7], [8, 9]]]
     assert windows.untyped_storage().data_ptr() == series.untyped_storage().data_ptr()
 
 
 def test_batch_is_one_copy_with_its_indices():
-    windows = SeriesWindows(sliding_windows(torch.arange(10.0)[:, None], 4))
+    windows = SeriesWindows(torch.arange(10.0)[:, None], 4)
     batch = windows.__getitems__([5, 0])
     assert isinstance(batch, SeriesBatch)
     assert batch.values[..., 0].tolist() == [[5, 6, 7, 8], [0, 1, 2, 3]]
     assert batch.index.tolist() == [5, 0]
     assert windows[5].values[:, 0].tolist() == [5, 6, 7, 8]
     assert len(windows) == 7
+
+
+def test_windows_of_several_series_never_cross_from_one_into_the_next():
+    # Series of 5, 2 and 6 rows: a window of 3 fits 3, 0 and 4 times.
+    rows = torch.cat([torch.arange(5.0), 10 + torch.arange(2.0), 20 + torch.arange(6.0)])[:, None]
+    windows = SeriesWindows(rows, 3, firsts=[0, 5, 7], counts=[3, 0, 4])
+    assert len(windows) == 7
+    assert windows.values[:, 0, 0].tolist() == [0, 1, 2, 20, 21, 22, 23]
+    assert (windows.values.amax(1) - windows.values.amin(1) == 2).all()
+    assert windows.series(torch.arange(7)).tolist() == [0, 0, 0, 2, 2, 2, 2]
+    assert windows[3].values[:, 0].tolist() == [20, 21, 22]
+    everyother = SeriesWindows(rows, 3, firsts=[0, 5, 7], counts=[2, 0, 2], stride=2)
+    assert everyother.values[:, 0, 0].tolist() == [0, 2, 20, 22]
+    assert torch.cat(list(windows.batches(every=3)))[:, 0, 0].tolist() == [0, 20, 23]
+    with pytest.raises(IndexError, match="no window 7"):
+        windows[7]
+
+
+def test_a_part_may_hold_no_window():
+    windows = SeriesWindows(torch.zeros(3, 2), 4)
+    assert len(windows) == 0 and windows.values.shape == (0, 4, 2)
 
 
 @settings(max_examples=60, deadline=None)

@@ -50,7 +50,7 @@ def test_sum_of_sines_has_the_sizes_of_the_book():
     assert data.spec.block_length == 1
     assert (data.spec.location, data.spec.scale) == ([0.0], [1.0])
     # Its parts are views of one tensor.
-    pointers = {part.values.untyped_storage().data_ptr() for part in data.parts.values()}
+    pointers = {part.rows.untyped_storage().data_ptr() for part in data.parts.values()}
     assert len(pointers) == 1
     # The naive forecast of the book misses by 0.020 one step ahead, and 0.223 to 0.257 over ten.
     values = data.parts["test"].values[..., 0]

@@ -12,6 +12,7 @@ from lightning_modules.sequence_classifier import SequenceClassifier
 EVERY_OPTION = {
     "Autoregressive": {"order": 3},
     "TDNN": {"hidden_sizes": [5, 4], "delays": [2, 3], "dropout": 0.2},
+    "TCN": {"channels": 8, "dilations": [1, 2], "dropout": 0.2, "weight_norm": True},
     "NARX": {"input_delays": 3, "output_delays": 4, "hidden_sizes": [5, 4], "dropout": 0.2},
     "ElmanRNN": {
         "hidden_size": 4,

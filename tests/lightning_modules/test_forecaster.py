@@ -322,7 +322,8 @@ def test_the_state_is_detached(make_forecaster, make_batch):
     model = make_forecaster("LSTM", stateful=True)
     for index in range(2):  # a graph kept from the first step would be freed by its backward pass
         model.training_step(make_batch(model.spec), index)["loss"].backward()
-    assert not any(part.requires_grad for layer in model._state for part in layer)
+    taken, carried = model._state
+    assert not any(part.requires_grad for layer in carried for part in layer)
 
 
 # Warm start and reproducibility ---------------------------------------------------------------

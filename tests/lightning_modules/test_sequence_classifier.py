@@ -43,7 +43,7 @@ def counting_model(make_classifier, make_text_spec, **options):
         make_text_spec(embedding_size=1),
         **options,
     )
-    model.use_vectors(torch.arange(12.0).unsqueeze(1))
+    model.embedding.use_vectors(torch.arange(12.0).unsqueeze(1))
     with torch.no_grad():
         for architecture in (model.encoder.architecture, model.encoder.backward_architecture):
             if architecture is None:
@@ -395,6 +395,7 @@ LEARNERS = {
         {"bidirectional": True, "pooling": "attention"},
     ),
     "TDNN": ({"hidden_sizes": [32], "delays": [7]}, {"pooling": "max"}),
+    "TCN": ({"dilations": [1, 2]}, {"pooling": "max"}),
     "ConvGRU": ({"channels": 16, "kernel_size": 2, "hidden_size": 16, "num_layers": 1}, {}),
     "SimpleWaveNet": ({"channels": 32, "dilations": [1, 2, 4]}, {"pooling": "max"}),
     "WaveNet": ({"dilations": [1, 2, 4], "stacks": 1}, {"pooling": "max"}),
@@ -469,6 +470,6 @@ def test_messages(options, message, make_classifier):
 
 def test_a_class_without_texts_cannot_be_balanced(make_classifier, make_text_spec):
     spec = make_text_spec(class_counts=[5, 0])
-    with pytest.raises(ValueError, match="balanced cannot weigh a class without training texts"):
+    with pytest.raises(ValueError, match="balanced cannot weigh a class without training items"):
         make_classifier(spec=spec, class_weights="balanced")
     make_classifier(spec=spec)

@@ -59,6 +59,7 @@ def make_data(train, validation, classes=BINARY, words=WORDS, vectors=None):
         vectors = torch.randn(len(words), 5, generator=torch.Generator().manual_seed(0))
     vectors = torch.cat([torch.zeros(1, vectors.shape[1]), torch.ones_like(vectors[:1]), vectors])
     parts = {"train": Part(*train), "validation": Part(*validation)}
+    parts["calibration"] = parts["validation"]  # as of Tweets
     spec = TextSpec(
         classes=list(classes),
         vocabulary=[PAD, UNKNOWN, *words],

@@ -7,7 +7,9 @@ from torch import nn
 from data_modules.series import SeriesBatch
 from data_modules.synthetic_series import SyntheticSeries
 from lightning_modules.uncertainty import (
+    LEVELS,
     active_dropouts,
+    check_coverage,
     check_quantiles,
     conformal_margin,
     only_dropout_training,
@@ -96,6 +98,13 @@ def sines():
     return data
 
 
+@pytest.mark.parametrize("coverage", [-0.1, 0.0, 1.0, 90, math.nan])
+def test_a_coverage_that_is_no_share_is_refused(coverage):
+    with pytest.raises(ValueError, match=f"model.coverage is {coverage}: write a share between"):
+        check_coverage(coverage)
+    check_coverage(0.9)
+
+
 @pytest.mark.parametrize("loss", ["mse", "pinball"])
 @pytest.mark.parametrize("coverage", [0.9, 0.6])
 def test_coverage_on_exchangeable_series(loss, coverage, sines, make_forecaster):
@@ -117,18 +126,18 @@ def test_calibration_reads_its_own_part_only(sines, make_forecaster):
     model.calibrate(sines.loader("calibration"))
     margin = model.conformal_margin.clone()
     assert torch.isfinite(margin).all()
-    kept = {name: part.values.clone() for name, part in sines.parts.items()}
+    kept = {name: part.rows.clone() for name, part in sines.parts.items()}
     try:
         for name in ("train", "validation", "test"):
-            sines.parts[name].values.fill_(math.nan)
+            sines.parts[name].rows.fill_(math.nan)
         model.calibrate(sines.loader("calibration"))
         assert torch.equal(model.conformal_margin, margin)
-        sines.parts["calibration"].values.mul_(2)
+        sines.parts["calibration"].rows.mul_(2)
         model.calibrate(sines.loader("calibration"))
         assert not torch.equal(model.conformal_margin, margin)
     finally:
         for name, part in sines.parts.items():
-            part.values.copy_(kept[name])
+            part.rows.copy_(kept[name])
 
 
 def test_interval_is_the_point_and_a_margin_around_it(make_spec, make_forecaster, make_batch):
@@ -277,3 +286,22 @@ def test_monte_carlo_dropout_in_a_rollout_with_known_inputs(make_spec, make_fore
     model = make_forecaster("GRU", spec=spec, output_mode="recursive", mc_samples=5).eval()
     history, known, _ = spec.split(make_batch(spec).values)
     assert (model.forecast_samples(history, known).var(dim=0) > 0).all()
+
+
+def test_margins_of_each_level(sines, make_forecaster):
+    model = make_forecaster("GRU", spec=sines.spec, coverage=0.8)
+    assert model.conformal_margins.isnan().all()
+    model.calibrate(sines.loader("calibration"))
+    assert torch.equal(model.conformal_margins[LEVELS.index(0.8)], model.conformal_margin)
+    assert (model.conformal_margins.diff(dim=0) >= 0).all()
+
+
+def test_a_model_saved_with_one_level_can_be_loaded(sines, make_forecaster):
+    model = make_forecaster("GRU", spec=sines.spec)
+    model.calibrate(sines.loader("calibration"))
+    saved = model.state_dict()
+    del saved["conformal_margins"]
+    other = make_forecaster("GRU", spec=sines.spec)
+    other.load_state_dict(saved)
+    assert torch.equal(other.conformal_margin, model.conformal_margin)
+    assert other.conformal_margins.isnan().all()

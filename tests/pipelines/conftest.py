@@ -9,12 +9,13 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from data_modules import Handwriting, SeriesDataModule, SyntheticSeries
+from data_modules import GappedSeries, Handwriting, SeriesDataModule, SyntheticSeries
 from data_modules.handwriting.glyphs import CHARACTERS
 from data_modules.tweets import Tweets
 from lightning_modules.forecaster import Forecaster
 from lightning_modules.handwriting_predictor import HandwritingPredictor
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
+from lightning_modules.imputer import Imputer
 from lightning_modules.saving import save_model
 from lightning_modules.sequence_classifier import SequenceClassifier
 from pipelines import packaging, tracking
@@ -155,8 +156,23 @@ def crowned(store, tmp_path):
     return register
 
 
-#: What MLflow's clients send to the models of the three tasks: a body, and its content type.
+def imputer(seed: int = 0) -> Imputer:
+    """Returns a small network with random weights that fills gaps, calibrated."""
+    data = GappedSeries(window=12, longest=3, steps=600)
+    data.setup()
+    torch.manual_seed(seed)
+    architecture = {"class_path": "lightning_modules.architectures.LSTM"}
+    model = Imputer(data.spec.to_dict(), architecture | {"init_args": {"hidden_size": 4}})
+    model.calibrate(data.loader("calibration"))
+    return model.eval()
+
+
+#: What MLflow's clients send to the models of each task: a body, and its content type.
 HISTORIES = [{"history": {"y": [i / 7 for i in range(n)]}} for n in (12, 5, 30)]
+HOLES = [
+    {"columns": {"load": [None if i % 5 == 2 else 20 + i / 7 for i in range(n)]}}
+    for n in (12, 5, 30)
+]
 TEXTS = ["not bad at all :)", "", '😀 so, so\n"good"', "これは"]
 PAYLOADS = {
     "forecasts": [
@@ -164,6 +180,7 @@ PAYLOADS = {
         ({"inputs": []}, None),
         ({"inputs": HISTORIES[:1], "params": {"unknown": 1}}, None),
     ],
+    "gaps": [({"inputs": HOLES}, None), ({"inputs": []}, None)],
     "texts": [
         ({"inputs": TEXTS}, None),
         ({"inputs": {"text": TEXTS}}, None),
@@ -198,6 +215,7 @@ def served_task(request, small, text, pen):
     """A small model of each task, and payloads for it, as bytes with their content types."""
     model = {
         "forecasts": lambda: small.gru(small.sines()),
+        "gaps": imputer,
         "texts": lambda: text.lstm(text.tweets()),
         "pen": lambda: pen.synthesizer(pen.lines()),
         "scribbles": lambda: pen.predictor(pen.lines()),

@@ -8,8 +8,9 @@ from data_modules.errors import UserError
 from data_modules.lemmas import NEGATIONS, TextOptions, tokenise_words
 from lightning_modules.saving import load_model, save_model
 from lightning_modules.text_baselines import TEXT_BASELINES
-from pipelines.classification_task import ClassificationTask, cross_entropy, part_logits, softmax
+from pipelines.classification_task import ClassificationTask, part_logits
 from pipelines.classifying import classify_texts
+from pipelines.labelling_task import cross_entropy, softmax
 from pipelines.leaderboard import leaderboard
 from pipelines.results import Protocol, Result
 from pipelines.task import Evaluation, evaluate_tests

@@ -87,7 +87,7 @@ def test_saved_errors(tmp_path, small):
     got = TASK.evaluate(naive(data), data, "validation")
     got.save(tmp_path / "e.npz")
     with np.load(tmp_path / "e.npz") as loaded:
-        assert set(loaded) == {"mse", "mae"}
+        assert set(loaded) == {"mse", "mae", *got.details}
         assert np.array_equal(loaded["mse"], got.errors["mse"])
 
 
@@ -110,7 +110,7 @@ def test_examples_are_best_median_and_worst(small):
     model = naive(data)
     measured = TASK.evaluate(model, data, "test").errors["mae"]
     result = Result("naive", "baseline", {"mae": measured[None]}, np.array([1.0]), 0, 0.0, 1.0)
-    examples = TASK.examples(data, result, 0, "mae", lambda: model)
+    examples = TASK.examples(data, result, 0, "mae", lambda: model).windows
     errors = measured.mean(1)
     wanted = [errors.min(), np.median(errors), errors.max()]
     shown = abs(examples.point - examples.truth).mean(axis=(1, 2))

@@ -9,11 +9,21 @@ import pytest
 from rich.console import Console
 
 from data_modules.series import SeriesSpec
-from pipelines.formatting import enumeration, number, p_value, percent, ratio, seconds
+from pipelines.alternatives import cheaper_alternatives
+from pipelines.formatting import (
+    MISSING,
+    enumeration,
+    number,
+    p_value,
+    percent,
+    ratio,
+    seconds,
+    tenth_of_percent,
+)
 from pipelines.leaderboard import leaderboard
 from pipelines.results import Protocol, Result
 from pipelines.terminal import _plot, print_leaderboard
-from pipelines.verdict import cheaper_alternatives, verdict
+from pipelines.verdict import verdict
 
 WINDOWS, HORIZON = 60, 2
 HARDNESS = np.random.default_rng(0).gamma(4.0, 0.25, WINDOWS)
@@ -93,6 +103,22 @@ def test_the_winner_is_chosen_on_validation_and_the_verdict_says_that_test_disag
     assert "The test part disagrees: there first_on_test comes first" in words
     assert "33% less" in words
     assert "Better than first_on_validation on the test part beyond chance: first_on_test" in words
+
+
+def test_it_is_said_plainly_that_nothing_beats_repeating_the_last_value():
+    def naive(error, **changes):
+        return result("naive", error, kind="baseline", seeds=1, **changes)
+
+    words = said([result("lstm", 1.0), naive(1.1, validation=0.5)])
+    assert "Nothing forecasts this better than repeating the last value: use that." in words
+    words = said([result("lstm", 1.0, validation=0.9), naive(1.02, noise=0.5)])
+    assert "not shown that lstm forecasts better than repeating the last value: naive errs" in words
+    assert "more on the test part, but that is within chance" in words
+    words = said([result("lstm", 1.5, validation=0.9), naive(1.0)])
+    assert "(naive) errs less than lstm on the test part, beyond chance: nothing is shown" in words
+    words = said([result("lstm", 1.0), naive(2.0)])
+    assert "last value" not in words
+    assert "last value" not in said([result("lstm", 1.0), result("gru", 1.1)])
 
 
 def test_the_metric_decides_the_choice_and_the_columns():
@@ -289,6 +315,8 @@ def test_numbers_are_written_for_people():
     assert [p_value(value) for value in (0.0002, 0.0234, 0.5)] == ["< 0.001", "0.023", "0.50"]
     assert [ratio(value) for value in (1.44, 31.2, 1234)] == ["1.4×", "31×", "1,234×"]
     assert percent(0.42, signed=True) == "+42%" and percent(0.004) == "0.4%"
+    shares = [tenth_of_percent(share) for share in (0.89749, 1.0, float("nan"))]
+    assert shares == ["89.7%", "100.0%", MISSING]
     assert enumeration(["a", "b", "c"]) == "a, b and c" and enumeration(["a"]) == "a"
     assert enumeration(["a", "b", "c"], limit=1) == "a and 2 more"
     assert [seconds(value) for value in (0.004, 0.31, 14, 200, 7500)] == [

@@ -9,7 +9,6 @@ import pytest
 from data_modules import CsvSeries, SyntheticSeries
 from lightning_modules.baselines import BASELINES
 from pipelines import tracking
-from pipelines.forecasting import unscaled
 from pipelines.predict import main
 
 WINDOW, HORIZON = 18, 6
@@ -35,7 +34,7 @@ def trained(small, tmp_path):
     data = CsvSeries(
         str(tmp_path / "train.csv"),
         target=["sold"],
-        columns=["rain", "sold"],
+        past=["rain"],
         time_column="month",
         window=WINDOW,
         horizon=HORIZON,
@@ -74,10 +73,10 @@ def test_forecast_continues_the_series(trained, tmp_path, capsys):
     assert list(frame) == ["time", "sold", "sold_low", "sold_high"]
     # 100 months from January 2001 end with April 2009.
     assert list(frame["time"]) == [f"2009-{month:02d}-01" for month in range(5, 11)]
-    values = unscaled(data.spec, data.parts["train"].values)
+    values = data.spec.to_raw(data.parts["train"].values)
     window = next(
         i
-        for i, each in enumerate(values[:, WINDOW - 1, 1])
+        for i, each in enumerate(values[:, WINDOW - 1, 0])
         if abs(each - monthly()["sold"][99]) < 1e-3
     )
     history = data.parts["train"].values[window : window + 1, :WINDOW]
@@ -157,7 +156,7 @@ def test_models_from_mlflow(store, trained, tmp_path, capsys):
     assert "cannot be read" in refused(capsys, ["--model", f"runs:/{'0' * 32}", *files])
 
 
-def test_known_future_comes_from_its_own_file(small, tmp_path, capsys):
+def test_future_comes_from_its_own_file(small, tmp_path, capsys):
     data = SyntheticSeries("narx", sizes=[80, 60, 40], window=10, horizon=3)
     data.setup()
     folder = small.saved(small.gru(data), tmp_path / "model")
@@ -166,15 +165,15 @@ def test_known_future_comes_from_its_own_file(small, tmp_path, capsys):
     table = pd.DataFrame(np.linspace(-1, 1, 20).repeat(2).reshape(20, 2), columns=spec.channels)
     future = pd.DataFrame({known[0]: [0.1, 0.2, 0.3]})
     future.to_csv(tmp_path / "future.csv", index=False)
-    option = ["--known_future", str(tmp_path / "future.csv")]
+    option = ["--future", str(tmp_path / "future.csv")]
     frame = run(folder, tmp_path, *option, table=table)
     assert len(frame) == 3
     files = ["--input", tmp_path / "history.csv", "--output", tmp_path / "out.csv"]
     message = refused(capsys, ["--model", folder, *files])
-    assert f"known_future lacks the column '{known[0]}'" in message
+    assert f"the model needs the future of {known[0]}: write --future" in message
     future[:2].to_csv(tmp_path / "future.csv", index=False)
     message = refused(capsys, ["--model", folder, *files, *option])
-    assert "known_future has 2 steps and the model forecasts 3" in message
+    assert "future has 2 steps and the model forecasts 3" in message
     pd.DataFrame({known[0]: ["0.1", "", "0.3"], "x": 1}).to_csv(tmp_path / "future.csv")
     message = refused(capsys, ["--model", folder, *files, *option])
     assert f"future.csv line 3, column '{known[0]}': the value is missing" in message

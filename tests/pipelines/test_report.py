@@ -13,7 +13,7 @@ from matplotlib.text import Annotation, Text
 
 from data_modules.series import SeriesSpec
 from pipelines.figures import figures
-from pipelines.forecast_figures import Forecasts
+from pipelines.forecast_figures import ForecastExamples, Forecasts
 from pipelines.labels import spread
 from pipelines.leaderboard import leaderboard
 from pipelines.report import report_html
@@ -98,7 +98,7 @@ def many(count=14, **changes):
 def forecasts(targets=1, horizon=HORIZON, half=0.1):
     random = np.random.default_rng(0)
     truth = random.standard_normal((3, horizon, targets))
-    return Forecasts(
+    windows = Forecasts(
         history=random.standard_normal((3, 8, targets)),
         truth=truth,
         point=truth + 0.05,
@@ -107,6 +107,7 @@ def forecasts(targets=1, horizon=HORIZON, half=0.1):
         titles=["best: MSE 0.1", "median: MSE 0.2", "worst: MSE 0.3"],
         targets=[f"target {k}" for k in range(targets)],
     )
+    return ForecastExamples(windows)
 
 
 @pytest.fixture(scope="module")
@@ -308,3 +309,17 @@ def test_spread_moves_positions_apart_as_little_as_possible():
     moved = spread(random, 2.5)
     assert (np.diff(moved) >= 2.5 - 1e-9).all()
     assert moved.mean() == pytest.approx(random.mean())
+
+
+def test_it_is_said_from_where_the_test_part_is_forecast():
+    def page_of(**changes):
+        given = protocol(**changes)
+        table = leaderboard(many(2), given)
+        return report_html(table, verdict(table, given), {}, given)
+
+    data = {"windows": {"test": 36}, "origin_stride": 1}
+    page = page_of(data=data)
+    assert "forecast from 36 rolling origins, 1 step apart. Every model was fitted once" in page
+    page = page_of(data=data, refit_every=12)
+    assert "Every model was fitted anew every 12 origins" in page
+    assert "rolling origins" not in page_of()

@@ -53,6 +53,18 @@ def refused(model, body, kind="application/json"):
 HISTORY = {"history": {"y": [0.5] * 12}}
 
 
+@pytest.mark.parametrize("kind", ["forecaster", "classifier"])
+def test_the_example_is_answered(kind, request):
+    model = request.getfixturevalue(kind)
+    assert len(json.loads(model.score(model.example.encode(), "application/json"))) == 1
+
+
+def test_the_example_is_short(forecaster):
+    ((_, rows),) = json.loads(forecaster.example).items()
+    assert len(rows) == 1
+    assert all(len(str(value)) <= 10 for value in rows[0]["history"]["y"])
+
+
 def test_so_many_at_once_are_refused(forecaster, monkeypatch):
     monkeypatch.setattr("pipelines.scoring.MOST_ROWS", 3)
     body = json.dumps({"inputs": [HISTORY] * 3}).encode()

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -111,6 +112,25 @@ def test_mistakes_of_the_command_line_are_told(store, tmp_path, capsys, small, c
         with pytest.raises(SystemExit):
             serve.main(["--model=x", f"--port={other.getsockname()[1]}"])
         assert "in use" in capsys.readouterr().err
+
+
+def test_a_request_is_printed_that_can_be_pasted(small, tmp_path, start):
+    folder = small.saved(small.gru(small.sines()), tmp_path / "gru")
+    server = start(folder, "--workers=1")
+    (line,) = [each for each in server.log.read_text().splitlines() if each.startswith("curl ")]
+    address, *_, body = shlex.split(line)[1:]
+    assert address == f"http://127.0.0.1:{server.port}/invocations"
+    status, reply, _ = server.ask(body.encode())
+    assert status == 200 and len(json.loads(reply)["predictions"]) == 1
+
+
+def test_a_request_survives_the_shell(tmp_path):
+    short = """{"text": "it's $HOME"}"""
+    assert shlex.split(serve.request("http://a/b", short, tmp_path))[-1] == short
+    long = json.dumps({"y": [0.5] * 1000})
+    file = shlex.split(serve.request("http://a/b", long, tmp_path))[-1]
+    assert file == f"@{tmp_path / 'request.json'}"
+    assert (tmp_path / "request.json").read_text() == long
 
 
 def test_it_listens_to_this_machine_alone_unless_told_otherwise(

@@ -26,14 +26,14 @@ from lightning_modules.baselines import BASELINES
 from lightning_modules.saving import save_model
 from pipelines import packaging, tracking
 from pipelines.classifying import classify_texts
-from pipelines.forecasting import Request, forecast_requests, unscaled
+from pipelines.forecasting import Request, forecast_requests
 from pipelines.predict import main as predict_main
 from pipelines.task import find_task
 
 
 def requests_of(data, lengths, part="test"):
     """Returns requests with the last steps of the histories of windows, in original units."""
-    values = unscaled(data.spec, data.parts[part].values)
+    values = data.spec.to_raw(data.parts[part].values)
     window, names = data.spec.window, data.spec.channels
     known = [names[i] for i in data.spec.known_channels]
     requests = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pipelines.alternatives import cheaper_alternatives
 from pipelines.drawing import readable_log
 from pipelines.figures import figures
 from pipelines.leaderboard import leaderboard
@@ -14,7 +15,7 @@ from pipelines.plot_scale import PlotScale
 from pipelines.report import report_html
 from pipelines.results import METRICS, Protocol, Result
 from pipelines.terminal import print_leaderboard
-from pipelines.verdict import cheaper_alternatives, verdict
+from pipelines.verdict import verdict
 
 LINES = 40
 #: Mean nats per point: the chosen one, one near, one far, and a baseline.

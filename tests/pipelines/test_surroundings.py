@@ -180,7 +180,7 @@ def test_a_baseline_that_is_begun_again_is_the_same_run(around, tiny_config, sto
     config["metric"] = "mse"
 
     def fit():
-        return trials.fit_baseline(around, config, "naive")
+        return trials.fit_baseline(around, config, "naive", "naive")
 
     killed(fit, monkeypatch, "pipelines.trials.save_model")
     run_id = fit()

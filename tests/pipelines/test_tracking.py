@@ -371,3 +371,15 @@ def test_what_else_is_refused_of_data_is_told(store):
         with pytest.raises(MlflowException):
             tracking.log_data(client, "run", "data", "ab", "a file")
         assert client.asked == asked
+
+
+def test_children_are_those_of_one_run_in_its_experiment(store):
+    parent, other = (tracking.start_run(store, "b", name, {}) for name in ("p", "o"))
+    first = tracking.start_run(store, "b", "c", {"n": 1}, parent)
+    second = tracking.start_run(store, "b", "c", {"n": 2}, parent)
+    tracking.start_run(store, "b", "c", {"n": 1}, other)
+    tracking.start_run(store, "a", "c", {"n": 1}, parent)
+    ids = {run.info.run_id for run in tracking.children(store, parent)}
+    assert ids == {first, second}
+    (found,) = tracking.children(store, parent, "tags.n = '2'")
+    assert found.info.run_id == second

@@ -65,6 +65,7 @@ def test_a_run_tells_everything(store, tiny_config, tmp_path, monkeypatch):
         "config.yaml",
         "curves.json",
         "evaluation.npz",
+        "figures/coverage.png",
         "figures/error_by_step.png",
         "figures/forecasts.png",
         "figures/learning_curves.png",

@@ -25,6 +25,17 @@ ARCHITECTURES: dict[str, tuple[str, dict]] = {
         "TDNN",
         {"hidden_sizes": [6, 5, 4], "delays": [3, 0, 2], "activation": "relu", "dropout": 0.3},
     ),
+    "tcn": ("TCN", {"channels": 6, "dilations": [1, 2, 4]}),
+    "tcn_any_dilations": (
+        "TCN",
+        {
+            "channels": 12,
+            "kernel_size": 2,
+            "dilations": [3, 2],
+            "dropout": 0.3,
+            "weight_norm": True,
+        },
+    ),
     "narx": ("NARX", TARGETS),
     "narx_short_inputs": (
         "NARX",
@@ -114,6 +125,13 @@ def test_the_table_holds_every_architecture():
         and issubclass(getattr(architectures, name), Architecture)
     }
     assert {class_name for class_name, _ in ARCHITECTURES.values()} == exported - {"Architecture"}
+
+
+@every_architecture
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 7, 16, 23, 40])
+def test_the_last_features_are_those_of_the_last_step(name, steps):
+    model, x = build(name), inputs(steps=steps)
+    torch.testing.assert_close(model.last_features(x), model(x)[0][:, -1:])
 
 
 @every_architecture

@@ -1,4 +1,4 @@
-"""From the vectors of a text's tokens to one vector: architectures that read it, and pooling."""
+"""From the vectors of a sequence's steps to one vector: architectures that read it, and pooling."""
 
 from typing import Any, Literal, get_args
 
@@ -11,20 +11,20 @@ from lightning_modules.pooling import POOLINGS, AttentionPooling
 Pooling = Literal["last", "mean", "max", "attention"]
 
 
-class TextEncoder(nn.Module):
-    """Reads texts with an architecture, in one direction or both, and pools its features.
+class SequenceEncoder(nn.Module):
+    """Reads sequences with an architecture, in one direction or both, and pools its features.
 
-    Of a text whose length does not suit its stride, a strided architecture leaves out the last
-    tokens, which are too few for another feature.
+    Of a sequence whose length does not suit its stride, a strided architecture leaves out the last
+    steps, which are too few for another feature.
 
-    Shapes: B texts, T tokens of the longest, D dimensions of a token's vector, H features of the
-    architecture, C = H or 2 H channels of a text's vector.
+    Shapes: B sequences, T steps of the longest, D dimensions of a step's vector, H features of the
+    architecture, C = H or 2 H channels of a sequence's vector.
 
     Attributes:
-        architecture: Reads from the first token to the last.
-        backward_architecture: Reads from the last token to the first; None with one direction.
+        architecture: Reads from the first step to the last.
+        backward_architecture: Reads from the last step to the first; None with one direction.
         attention: Pools, if attention does.
-        channels: Of a text's vector (C).
+        channels: Of a sequence's vector (C).
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class TextEncoder(nn.Module):
 
         Args:
             architecture: Its ``{class_path, init_args}``.
-            input_size: Dimensions of a token's vector (D).
-            max_length: Tokens of the longest text there will be.
+            input_size: Dimensions of a step's vector (D).
+            max_length: Steps of the longest sequence there will be.
             bidirectional: Whether to read backwards too.
-            pooling: What stands for a text; see :mod:`lightning_modules.pooling`.
+            pooling: What stands for a sequence; see :mod:`lightning_modules.pooling`.
 
         Raises:
             ValueError: If options contradict one another or the architecture.
@@ -55,13 +55,13 @@ class TextEncoder(nn.Module):
             raise ValueError(f"model.pooling is {pooling!r}: it must be one of {choices}.")
         if bidirectional and stride > 1:
             raise ValueError(
-                f"{name} strides over {stride} tokens, so that backwards it would stop at other "
-                "tokens than forwards; use model.bidirectional: false."
+                f"{name} strides over {stride} steps, so that backwards it would stop at other "
+                "steps than forwards; use model.bidirectional: false."
             )
         if len(self.architecture.output_steps(max_length)) == 0:
             raise ValueError(
-                f"{name} gives no output for a text of {max_length} tokens, which is "
-                "data.max_length; use a larger one, or an architecture that needs fewer tokens."
+                f"{name} gives no output for a sequence of {max_length} steps, which is "
+                "data.max_length; use a larger one, or an architecture that needs fewer steps."
             )
         self.backward_architecture = (
             build_architecture(architecture, input_size) if bidirectional else None
@@ -71,14 +71,14 @@ class TextEncoder(nn.Module):
         self.attention = AttentionPooling(self.channels) if pooling == "attention" else None
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Encodes texts.
+        """Encodes sequences.
 
         Args:
-            x: (B, T, D), finite also after the end of a text, though never looked at.
-            lengths: (B,) tokens of each text, from 0 to T.
+            x: (B, T, D), finite also after the end of a sequence, though never looked at.
+            lengths: (B,) steps of each sequence, from 0 to T.
 
         Returns:
-            (B, C); zeros for a text of which the architecture gives no feature.
+            (B, C); zeros for a sequence of which the architecture gives no feature.
         """
         features, mask = self._read(x, lengths)
         if self.attention is not None:
@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         return torch.cat([pool(each, mask) for each in features], dim=1)
 
     def attention_weights(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the weight of each feature (B, T), 0 after the end of a text.
+        """Returns the weight of each feature (B, T), 0 after the end of a sequence.
 
         Args:
             x: As for :meth:`forward`.
@@ -104,7 +104,7 @@ class TextEncoder(nn.Module):
 
     def _read(self, x: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Returns each direction's features (B, T, H), in the order of reading, and their mask."""
-        # Pooling alone must know where a text ends.
+        # Pooling alone must know where a sequence ends.
         known = lengths if self.training and self.architecture.normalises else None
         features = [self.architecture(x, lengths=known)[0]]
         if self.backward_architecture is not None:
@@ -114,11 +114,11 @@ class TextEncoder(nn.Module):
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """Turns each text around, and leaves what comes after its end where it is.
+    """Turns each sequence around, and leaves what comes after its end where it is.
 
     Args:
         x: (B, T, H).
-        lengths: (B,) tokens of each text.
+        lengths: (B,) steps of each sequence.
 
     Returns:
         (B, T, H).
@@ -133,6 +133,6 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _side_by_side(features: list[Tensor], lengths: Tensor) -> Tensor:
-    """Puts what both directions say of a token beside each other: (B, T, C)."""
+    """Puts what both directions say of a step beside each other: (B, T, C)."""
     forwards, *backwards = features
     return torch.cat([forwards, *(reverse(each, lengths) for each in backwards)], dim=2)

@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_modules.architectures import LSTM
 from lightning_modules.pooling import POOLINGS
-from lightning_modules.text_encoder import TextEncoder, reverse
+from lightning_modules.sequence_encoder import SequenceEncoder, reverse
 
 LENGTHS = torch.tensor([11, 1, 0, 4, 7, 2])
 MASK = torch.arange(11) < LENGTHS.unsqueeze(1)
@@ -19,7 +19,9 @@ def make_encoder(configure):
 
     def make(name="LSTM", init_args=None, **options):
         torch.manual_seed(0)
-        encoder = TextEncoder(configure(name, init_args), input_size=3, max_length=11, **options)
+        encoder = SequenceEncoder(
+            configure(name, init_args), input_size=3, max_length=11, **options
+        )
         with torch.no_grad():
             for parameter in encoder.parameters():
                 parameter += 0.3 * torch.randn_like(parameter)
@@ -152,7 +154,12 @@ def test_a_text_too_short_for_a_strided_architecture_gives_zeros(make_encoder):
     [
         ("LSTM", {}, {"pooling": "sum"}, "model.pooling is 'sum': it must be one of last, mean, m"),
         ("ConvGRU", {}, {"bidirectional": True}, "strides over 2 .* use model.bidirectional: fal"),
-        ("ConvGRU", {"kernel_size": 12}, {}, "no output for a text of 11 tokens.*data.max_length"),
+        (
+            "ConvGRU",
+            {"kernel_size": 12},
+            {},
+            "no output for a sequence of 11 steps, which is",
+        ),
         ("NARX", {}, {}, "feeds on the observed outputs.*choose another architecture"),
         ("Autoregressive", {}, {}, "feeds on the observed outputs.*choose another architecture"),
     ],

@@ -1,0 +1,126 @@
+"""What every network that fills gaps has to beat: rules without learning.
+
+Shapes: B windows, W steps in a window, C channels, K target channels.
+"""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from data_modules.gap_specification import GapSpec
+from lightning_modules.fitted_model import FittedModel
+from lightning_modules.gap_filling import GapFilling
+from lightning_modules.interpolation import linear_interpolation, nearest_past
+
+if TYPE_CHECKING:
+    from data_modules.gapped_series import GappedSeries
+
+
+class ImputationBaseline(FittedModel, GapFilling):
+    """Base of the rules that fill gaps. They learn nothing but the margins of their intervals."""
+
+    task = "imputation"
+
+    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
+        """Keeps the specification.
+
+        Args:
+            spec: ``GapSpec.to_dict()`` of the data.
+            coverage: Nominal coverage of the intervals.
+
+        Raises:
+            ValueError: The nominal coverage is no share.
+        """
+        super().__init__(GapSpec.from_dict(spec))
+        self.coverage = coverage
+        self.add_conformal_margin()
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """Plain values with which the class is built anew; the rest is in the state dict."""
+        return super().init_args | {"coverage": self.coverage}
+
+    @property
+    def parameter_count(self) -> int:
+        """None is learned."""
+        return 0
+
+    def fit(self, data: "GappedSeries") -> Self:
+        """Takes the data that it belongs to, and fits its margins.
+
+        Raises:
+            ValueError: The data are others than those of the specification.
+        """
+        self.check_data(data)
+        self.calibrate(data.loader("calibration"))
+        self.fitted.fill_(True)
+        return self
+
+    def fill(self, values: Tensor, seen: Tensor) -> Tensor:
+        """Estimates all values of the targets; see :meth:`GapFilling.fill`."""
+        return self._fill(values[..., self.spec.series.target_channels], seen)
+
+    @abstractmethod
+    def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
+        """Estimates the targets (B, W, K) from those of their values that are seen."""
+
+
+class LastValue(ImputationBaseline):
+    """Repeats the last seen value; before the first one, that."""
+
+    def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
+        return nearest_past(targets, seen)
+
+
+class LinearInterpolation(ImputationBaseline):
+    """Draws a straight line across a gap; repeats the nearest value at a window's ends."""
+
+    def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
+        return linear_interpolation(targets, seen)
+
+
+class WindowMean(ImputationBaseline):
+    """Repeats the mean of what is seen of a window."""
+
+    def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
+        total = targets.masked_fill(~seen, 0).sum(dim=1, keepdim=True)
+        return (total / seen.sum(dim=1, keepdim=True).clamp(min=1)).expand(targets.shape)
+
+
+class Seasonal(ImputationBaseline):
+    """Takes the mean of the values one season before and after, as many of them as are seen.
+
+    Where neither is, it draws a straight line across the gap.
+    """
+
+    @classmethod
+    def applies_to(cls, data: "GappedSeries") -> bool:
+        """Where the data say how long a season is, and one fits into a window."""
+        season = data.spec.series.season_length
+        return season is not None and season < data.spec.series.window
+
+    def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
+        season = self.spec.series.season_length
+        if season is None:
+            raise ValueError("Seasonal needs data.season_length: write the steps in a season")
+        steps = torch.arange(targets.shape[1], device=targets.device)
+        total, count = torch.zeros_like(targets), torch.zeros_like(targets)
+        for source in (steps - season, steps + season):
+            there = (source >= 0) & (source < len(steps))
+            source = source.clamp(0, len(steps) - 1)
+            near = seen[:, source] & there[:, None]
+            total += targets[:, source].masked_fill(~near, 0)
+            count += near
+        line = linear_interpolation(targets, seen)
+        return torch.where(seen | (count == 0), line, total / count.clamp(min=1))
+
+
+IMPUTATION_BASELINES: dict[str, type[ImputationBaseline]] = {
+    "last_value": LastValue,
+    "linear_interpolation": LinearInterpolation,
+    "window_mean": WindowMean,
+    "seasonal": Seasonal,
+}
+"""The rules by name; ``applies_to`` tells which make sense for some data."""
