@@ -53,7 +53,8 @@ def evaluate(
     Returns:
         Errors "mse" and "mae" (N, H), averaged over the targets. Measures: as far as they are
         defined, those of the module's description, "rmse", both errors of the last step, and
-        coverage and width of Monte Carlo intervals where the model has dropout. Details: "series",
+        coverage and width of Monte Carlo intervals where the model has dropout; without 80 % and
+        95 % where the calibration part is too small for their intervals to end. Details: "series",
         by its place among the data's ``series_names`` (N); "origin", the row of the first step
         forecast (N); "residual", the signed error of that step in metric units (N, K); "covered",
         the share of a window's values in its conformal and its adaptive interval of each of
@@ -73,7 +74,9 @@ def evaluate(
     for i, (kind, margins) in enumerate(intervals.items()):
         for level, each in margins.items():
             covered, width = _held(batches, each)
-            if level in NAMED_LEVELS:
+            # A calibration part too small for a level gives intervals without end. That is told of
+            # the level that was asked for; of the others there is nothing to tell.
+            if level in NAMED_LEVELS and (level is None or bool(width.isfinite().all())):
                 ending = NAMED_LEVELS[level]
                 found |= {f"{kind}_coverage{ending}": covered, f"{kind}_width{ending}": width}
             if level is not None:

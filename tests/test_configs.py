@@ -19,13 +19,15 @@ from pipelines.experiment import (
     plain,
     read_yaml,
     resolved,
-    task_class,
+    task_name,
 )
 from pipelines.search_space import SearchSpace
 from pipelines.task import find_task
 
 CONFIGS = Path(__file__).parents[1] / "pipelines" / "configs"
-SERIES, TWEETS, HANDWRITING = (CONFIGS / task for task in ("series", "tweets", "handwriting"))
+SERIES, TWEETS, HANDWRITING, SEQUENCES = (
+    CONFIGS / task for task in ("series", "tweets", "handwriting", "sequences")
+)
 DEVICES = sorted((CONFIGS / "trainer").glob("*.yaml"))
 SPACES = sorted((CONFIGS / "spaces").glob("*.yaml"))
 FILES = sorted({*CONFIGS.glob("*/*.yaml")} - {*DEVICES} - {*SPACES})
@@ -44,13 +46,26 @@ def shrunk(file, files):
     content = read_yaml(file)
     data, options = content["data"], ["--trainer.accelerator=cpu"]
     if data["class_path"].endswith("CsvSeries"):
-        return [*options, f"--data.path={files['csv']}", "--data.target=load"]
+        if content["trainer"].get("check_val_every_n_epoch"):  # more than the one that is left
+            options += ["--trainer.check_val_every_n_epoch=1"]
+        options += ["--data.header=true", "--data.transform=none", "--data.target=load"]
+        if "split" in data["init_args"]:  # in rows of another file
+            options += ["--data.split=[0.7,0.2,0.1]", "--data.horizon=10"]
+        return [*options, f"--data.path={files['csv']}"]
+    if data["class_path"].endswith("Panel"):
+        return [*options, "--data.sizes=[3,150]"]
+    if data["class_path"].endswith("GappedSeries"):
+        if "csv" in file.stem:
+            return [*options, f"--data.path={files['csv']}", "--data.target=load"]
+        return [*options, "--data.steps=1500"]
     if data["class_path"].endswith("Tweets"):
         given = data.get("init_args", {})
         if given.get("split") is None:
             return [*options, "--data.sizes=[120,60,60]"]
         options += [f"--data.path={files['tweets']}", f"--data.held_out_path={files['held_out']}"]
         return [*options, f"--data.vectors_path={files['vectors']}"]
+    if data["class_path"].endswith("Sequences"):
+        return [*options, "--data.size=400"]
     if data["class_path"].endswith("Handwriting"):
         if "iam" in file.stem:
             return [*options, f"--data.path={files['strokes']}"]
@@ -116,7 +131,7 @@ def store(tmp_path_factory):
 
 def test_there_are_both_kinds():
     assert len(COMPARISONS) >= 5 and len(TRAININGS) >= 10
-    for folder in (SERIES, TWEETS, HANDWRITING):
+    for folder in (SERIES, TWEETS, HANDWRITING, SEQUENCES):
         assert folder / "compare.yaml" in COMPARISONS and folder / "lstm.yaml" in TRAININGS
 
 
@@ -152,7 +167,7 @@ def test_comparison(file, files):
         for rate in config["learning_rates"]:
             build_model(deep_merge(candidate, {"optimizer": {"learning_rate": rate}}), data)
     assert len(config["seeds"]) >= 3
-    assert set(config["baselines"]) <= set(find_task(task_class(config).task).baselines)
+    assert set(config["baselines"]) <= set(find_task(task_name(config)).baselines)
 
 
 def test_the_default_comparison_has_every_architecture():
@@ -197,7 +212,7 @@ def test_the_csv_of_a_user_takes_its_options(csv, tmp_path):
     assert (data.spec.horizon, data.spec.window) == (5, 30)
 
 
-@pytest.mark.parametrize("task", ["series", "tweets", "handwriting"])
+@pytest.mark.parametrize("task", ["series", "tweets", "handwriting", "sequences"])
 @pytest.mark.parametrize("file", DEVICES, ids=named)
 def test_devices_go_with_every_task(file, task):
     given = [f"--config={CONFIGS / task / 'lstm.yaml'}", f"--config={file}"]

@@ -117,6 +117,8 @@ def test_a_calibration_part_that_is_too_small_is_told(small):
     # Each of these windows is a series by itself: no origin follows another, to be learned from.
     assert not any(name.startswith("adaptive") for name in got)
     assert "crps" not in got and np.isfinite(got["conformal_width_80"])
+    # Of a level that nobody asked for, an interval without end tells nothing.
+    assert "conformal_width_95" not in got and "conformal_coverage_95" not in got
 
 
 def test_uncalibrated_intervals_pass_for_nothing(small):
