@@ -4,6 +4,7 @@ Lightning starts the processes of one machine itself; ``torchrun`` and Slurm sta
 All run the same pipeline, and find out here which of them speaks to the user and to MLflow.
 """
 
+import atexit
 import copy
 import functools
 import os
@@ -154,11 +155,27 @@ def prepare(trainer: L.Trainer, model: OptimizedModule) -> None:
             "trainer.limit_val_batches: several processes share whole validations only; leave it "
             "out, or validate less often with trainer.val_check_interval."
         )
+    _leave_in_order()
     # Lightning would seed all processes alike once more, after the weights have been drawn.
     os.environ.pop("PL_GLOBAL_SEED", None)
     # Chance within the network must not be the same everywhere; the data's order is the first's.
     if trainer.global_rank:
         torch.manual_seed(torch.initial_seed() + _SEED_STEP * trainer.global_rank)
+
+
+@functools.cache  # once for a process
+def _leave_in_order() -> None:
+    """Has the threads of collective operations end before the interpreter does.
+
+    One that lets go of a tensor later asks for an interpreter that is no more, which aborts the
+    process. Lightning sees to it for NCCL alone.
+    """
+
+    def leave() -> None:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+    atexit.register(leave)
 
 
 def lost_another(error: RuntimeError) -> bool:
