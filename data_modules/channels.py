@@ -239,16 +239,23 @@ def channel_values(
 
 
 def unseen_texts(table: CsvTable, values: np.ndarray, channels: Channels) -> list[str]:
-    """Returns a warning for each column of texts that the training part does not hold."""
+    """Returns a warning for each column of texts that the training part does not hold.
+
+    Args:
+        table: The file.
+        values: Columns (T, columns) of its first T rows, those in use.
+        channels: Their roles.
+    """
     found = []
     for k, name in enumerate(channels.columns):
         if name not in channels.categories:
             continue
-        rows = np.flatnonzero((values[:, k] == -1) & table.texts(name).notna())
+        texts = table.texts(name).iloc[: len(values)]
+        rows = np.flatnonzero((values[:, k] == -1) & texts.notna())
         if len(rows):
             found.append(
                 f"{table.path}, column {name!r}: {len(rows)} rows hold texts that the training "
-                f"part does not, first {table.texts(name).iloc[rows[0]]!r} on line "
+                f"part does not, first {texts.iloc[rows[0]]!r} on line "
                 f"{table.line(rows[0])}; they count as no category"
             )
     return found

@@ -98,6 +98,16 @@ def test_unseen_categories_are_told_and_count_as_none(tmp_path):
     assert row[1:].tolist() == [0, 0, 0]
 
 
+def test_texts_of_rows_that_are_not_split_play_no_part(tmp_path):
+    frame = table()
+    frame.loc[170, "kind"] = "fair"
+    data = built(tmp_path / "a.csv", frame, known=["kind"], split=[100, 30, 30])
+    assert not any("fair" in each for each in data.describe()["warnings"])
+    frame.loc[150, "kind"] = "fair"
+    data = built(tmp_path / "a.csv", frame, known=["kind"], split=[100, 30, 30])
+    assert "1 rows hold texts" in data.describe()["warnings"][0]
+
+
 def test_categories_come_from_training_alone(tmp_path):
     frame = table()
     before = built(tmp_path / "a.csv", frame, known=["kind"]).spec.categories
