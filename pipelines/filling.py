@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from data_modules.covariates import encode
 from data_modules.errors import UserError
@@ -20,6 +19,7 @@ from data_modules.gap_specification import GapSpec
 from data_modules.specification import SeriesSpec
 from lightning_modules.imputation_baselines import ImputationBaseline
 from lightning_modules.imputer import Imputer
+from pipelines.requested_series import scaled, timestamps
 
 #: Windows that are filled at a time.
 CHUNK = 512
@@ -125,7 +125,7 @@ def fill_series(
     raw = torch.from_numpy(
         encode(spec.channels, numbers, texts, times, spec.categories, spec.calendar)
     )
-    values = _scaled(spec, raw)
+    values = scaled(spec, raw)
     steps, window = len(values), min(spec.window, len(values))
     starts = torch.arange(0, steps - window + 1, max(1, window // 4))
     if starts[-1] < steps - window:
@@ -165,7 +165,7 @@ def _answer(model: Imputer | ImputationBaseline, request: Request) -> dict[str, 
     spec: GapSpec = model.spec
     numbers, steps = _columns(request.columns, spec.series.number_columns)
     texts = _texts(spec.series, request.categories or {}, steps)
-    filled = fill_series(model, numbers, texts, _times(spec.series, request.times, steps))
+    filled = fill_series(model, numbers, texts, timestamps(spec.series, request.times, steps))
 
     def columns(values: NDArray[np.float64]) -> dict[str, list[float | None]]:
         listed = [[None if np.isnan(each) else each for each in own] for own in values.T.tolist()]
@@ -215,34 +215,6 @@ def _texts(
                 "many as the other columns have"
             )
     return {name: given[name] for name in spec.categories}
-
-
-def _times(spec: SeriesSpec, given: Sequence[str] | None, steps: int) -> pd.DatetimeIndex | None:
-    if not spec.calendar:
-        return None
-    if given is None or len(given) != steps:
-        raise UserError(
-            f"times has {len(given or [])} timestamps: give one for each of the {steps} steps, "
-            "such as 2026-01-31 or 2026-01-31T12:00"
-        )
-    try:
-        times = pd.DatetimeIndex(pd.to_datetime(list(given), format="ISO8601", utc=True))
-    except ValueError as error:
-        raise UserError(f"times: {error}") from error
-    return times.tz_localize(None)
-
-
-def _scaled(spec: SeriesSpec, raw: Tensor) -> Tensor:
-    """Scales a series (T, C); NaN stays NaN."""
-    scaled = spec.to_scaled(raw)
-    wrong = (scaled.isinf()).nonzero()
-    if len(wrong):
-        step, column = wrong[0].tolist()
-        raise UserError(
-            f"column {spec.channels[column]!r} holds {float(raw[step, column]):g}, too far from "
-            "what the model was trained on: check the units"
-        )
-    return scaled
 
 
 def example_requests(model: Imputer | ImputationBaseline) -> list[Request]:

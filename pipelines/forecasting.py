@@ -17,6 +17,7 @@ from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline
 from lightning_modules.forecaster import Forecaster
+from pipelines.requested_series import scaled, timestamps
 
 
 class Request(BaseModel):
@@ -140,14 +141,14 @@ def _inputs(model: Forecaster | Baseline, request: Request) -> tuple[Tensor, Ten
             spec.channels,
             dict(zip(spec.number_columns, rows.T, strict=True)),
             _texts(spec, request.categories or {}, steps),
-            _times(spec, request.times, steps),
+            _reaching_ahead(spec, timestamps(spec, request.times, steps)),
             spec.categories,
             spec.calendar,
         )
     )
     own = spec.of_series(request.series, values[:steps])
-    scaled = _scaled(own, values[max(0, steps - model.history_steps) :])
-    return scaled[: -spec.horizon], scaled[-spec.horizon :, spec.known_channels], own
+    inputs = scaled(own, values[max(0, steps - model.history_steps) :])
+    return inputs[: -spec.horizon], inputs[-spec.horizon :, spec.known_channels], own
 
 
 def _texts(
@@ -169,21 +170,9 @@ def _texts(
     return texts
 
 
-def _times(spec: SeriesSpec, given: Sequence[str] | None, steps: int) -> pd.DatetimeIndex | None:
-    """Returns the timestamps of history and horizon, where the model has calendar features."""
-    if not spec.calendar:
-        return None
-    if given is None or len(given) != steps:
-        raise UserError(
-            f"times has {len(given or [])} timestamps: give one for each of the {steps} steps of "
-            "history, such as 2026-01-31 or 2026-01-31T12:00"
-        )
-    try:
-        times = pd.DatetimeIndex(pd.to_datetime(list(given), format="ISO8601", utc=True))
-    except ValueError as error:
-        raise UserError(f"times: {error}") from error
-    times = times.tz_localize(None)
-    return pd.DatetimeIndex([*times, *times_ahead(times, spec)])
+def _reaching_ahead(spec: SeriesSpec, times: pd.DatetimeIndex | None) -> pd.DatetimeIndex | None:
+    """Returns the timestamps of history and horizon from those of the history."""
+    return None if times is None else pd.DatetimeIndex([*times, *times_ahead(times, spec)])
 
 
 def times_ahead(times: pd.DatetimeIndex, spec: SeriesSpec) -> pd.DatetimeIndex:
@@ -225,18 +214,6 @@ def _columns(given: Mapping[str, Sequence[float]], names: Sequence[str], field: 
             f"{float(values[column, step])}: give finite numbers only"
         )
     return values.T
-
-
-def _scaled(spec: SeriesSpec, values: Tensor) -> Tensor:
-    scaled = spec.to_scaled(values)
-    wrong = (~scaled.isfinite()).nonzero()
-    if len(wrong):
-        step, column = wrong[0].tolist()
-        raise UserError(
-            f"column {spec.channels[column]!r} holds {float(values[step, column]):g}, too far from "
-            "what the model was trained on: check the units"
-        )
-    return scaled
 
 
 def _answer(
