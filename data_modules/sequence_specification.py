@@ -4,15 +4,14 @@ Shapes: B sequences in a batch, T steps of the longest of them, C channels, K cl
 """
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_modules.errors import UserError
-
-Missing = Literal["error", "ffill", "interpolate"]
+from data_modules.sequence_values import Missing, without_gaps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ class SequenceSpec:
         class_counts: Training sequences of each class (K).
         target_location: Mean of a number in the training part.
         target_scale: Its standard deviation there.
-        missing: What is done about missing values: see :func:`fill_gaps`.
+        missing: What is done about missing values: see :func:`without_gaps`.
         id_column: Name of the column that tells sequences apart.
         step_column: Name of the column that orders the steps of a sequence; None for the order of
             the rows.
@@ -105,7 +104,7 @@ class SequenceSpec:
         Raises:
             UserError: A value is missing that cannot be filled, or too large.
         """
-        filled = fill_gaps(values[: self.max_length], self.missing, self.channels)
+        filled = without_gaps(values[: self.max_length], self.missing, self.channels)
         scaled = torch.from_numpy((filled - self.location) / self.scale).to(torch.float32)
         wrong = (~scaled.isfinite()).nonzero()
         if len(wrong):
@@ -135,49 +134,3 @@ class SequenceBatch(NamedTuple):
     lengths: Tensor
     labels: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
-
-
-def fill_gaps(values: np.ndarray, missing: Missing, channels: list[str]) -> np.ndarray:
-    """Fills the missing values of one sequence.
-
-    Args:
-        values: (T, C), NaN where a value is missing.
-        missing: "error"; "ffill" to repeat the last value; "interpolate" to draw a line across a
-            gap, and to repeat the nearest value before the first and after the last.
-        channels: Names of the channels, for messages.
-
-    Returns:
-        (T, C) without NaN; ``values`` itself where none is missing.
-
-    Raises:
-        UserError: A value is missing, and cannot be filled.
-    """
-    gaps = np.isnan(values)
-    if not gaps.any():
-        return values
-    step, column = np.argwhere(gaps)[0]
-    named = f"the value of {channels[column]!r} at step {step + 1} is missing"
-    if missing == "error":
-        raise UserError(
-            f"{named}: set missing to ffill (repeat the last value) or interpolate (draw a line "
-            "across the gap), or fill it yourself"
-        )
-    empty = np.flatnonzero(gaps.all(axis=0))
-    if len(empty):
-        raise UserError(
-            f"all values of {channels[empty[0]]!r} are missing: leave the sequence or the column "
-            "out"
-        )
-    if missing == "ffill" and gaps[0].any():
-        raise UserError(
-            f"{named}, and there is none before it to repeat: set missing to interpolate, or fill "
-            "it yourself"
-        )
-    steps, filled = np.arange(len(values)), values.copy()
-    for k in np.flatnonzero(gaps.any(axis=0)):
-        known = np.flatnonzero(~gaps[:, k])
-        if missing == "ffill":
-            filled[:, k] = values[known[np.searchsorted(known, steps, side="right") - 1], k]
-        else:
-            filled[:, k] = np.interp(steps, known, values[known, k])
-    return filled

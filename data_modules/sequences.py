@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +15,16 @@ from data_modules.sequence_batches import SequencePart
 from data_modules.sequence_generators import generate
 from data_modules.sequence_labels import Kind, class_numbers, find_kind, numbers
 from data_modules.sequence_sources import RawSequences, SequenceFile
-from data_modules.sequence_specification import Missing, SequenceBatch, SequenceSpec, fill_gaps
+from data_modules.sequence_specification import SequenceBatch, SequenceSpec
+from data_modules.sequence_values import (
+    Missing,
+    all_without_gaps,
+    check_varying,
+    equal_values,
+)
 from data_modules.split_data import SplitDataModule
 from data_modules.splitting import fit_scaling
 from data_modules.text_splitting import connected_groups, divide, split_digest
-
-_LOGGER = logging.getLogger(__name__)
 
 _SPLIT = [0.7, 0.15, 0.15]
 _SIZE = 4000
@@ -223,10 +226,10 @@ class Sequences(SplitDataModule):
         else:
             labels = numbers(raw.labels, raw.target, raw.places)
         rows = self._divide(raw, labels if classes else np.zeros(len(raw), dtype=np.int64))
-        values, filled = _filled(raw, self.missing)
+        values, filled = all_without_gaps(raw, self.missing)
         training = values[np.repeat(_among(len(raw), rows["train"]), raw.lengths)]
         location, scale = fit_scaling(training, self.scaling)
-        _check_varying(training, raw.channels)
+        check_varying(training, raw.channels)
         centre, spread = 0.0, 1.0
         if not classes:
             centre, spread = float(labels[rows["train"]].mean()), float(labels[rows["train"]].std())
@@ -280,7 +283,7 @@ class Sequences(SplitDataModule):
 
     def _divide(self, raw: RawSequences, classes: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the rows of each part, of sequences that are equal or of one group together."""
-        groups = connected_groups(_equal(raw), raw.groups)
+        groups = connected_groups(equal_values(raw), raw.groups)
         train, both, test = divide(groups, classes, self.split, self.seed)
         shares = [1 - self.calibration_fraction, self.calibration_fraction]
         # In two steps, since few groups would leave a part as small as calibration empty.
@@ -389,50 +392,6 @@ def _among(count: int, rows: np.ndarray) -> np.ndarray:
     chosen = np.zeros(count, dtype=bool)
     chosen[rows] = True
     return chosen
-
-
-def _equal(raw: RawSequences) -> np.ndarray:
-    """Returns a key of each sequence's values (N,), never 0: equal sequences share it."""
-    pairs = zip(raw.offsets[:-1], raw.offsets[1:], strict=True)
-    contents = [raw.values[start:end].tobytes() for start, end in pairs]
-    hashes = [hashlib.blake2b(content, digest_size=7).digest() for content in contents]
-    return np.array([int.from_bytes(each) + 1 for each in hashes], dtype=np.int64)
-
-
-def _filled(raw: RawSequences, missing: Missing) -> tuple[np.ndarray, dict[str, int]]:
-    """Returns all values without gaps, and how many were filled in each channel."""
-    gaps = np.isnan(raw.values)
-    counts = {
-        name: int(gaps[:, c].sum()) for c, name in enumerate(raw.channels) if gaps[:, c].any()
-    }
-    if not counts:
-        return raw.values, counts
-    values = raw.values.copy()
-    first_gap = np.searchsorted(raw.offsets, np.flatnonzero(gaps.any(axis=1)), side="right") - 1
-    for row in np.unique(first_gap):
-        start, end = raw.offsets[row], raw.offsets[row + 1]
-        try:
-            values[start:end] = fill_gaps(values[start:end], missing, raw.channels)
-        except UserError as error:
-            listed = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
-            raise UserError(
-                f"the sequence {raw.ids[row]!r} that begins at {raw.places[row]}: {error} "
-                f"(missing in all: {listed})"
-            ) from error
-    listed = ", ".join(f"{count} in {name!r}" for name, count in counts.items())
-    _LOGGER.warning("filled missing values by %s: %s", missing, listed)
-    return values, counts
-
-
-def _check_varying(training: np.ndarray, channels: list[str]) -> None:
-    """Refuses a channel that does not vary in the training part (R, C)."""
-    for column, name in enumerate(channels):
-        values = training[:, column]
-        if np.ptp(values) <= 1e-12 * np.abs(values).max():
-            raise UserError(
-                f"column {name!r} is constant ({values[0]:g}) throughout the training part: leave "
-                "it out of values"
-            )
 
 
 def _digest(

@@ -8,7 +8,8 @@ import torch
 
 from data_modules.errors import UserError
 from data_modules.sequence_generators import CLASSES, generate
-from data_modules.sequence_specification import SequenceSpec, fill_gaps
+from data_modules.sequence_specification import SequenceSpec
+from data_modules.sequence_values import without_gaps
 from data_modules.sequences import Sequences
 
 
@@ -229,14 +230,14 @@ def test_filling_repeats_or_draws_lines():
     nan = np.nan
     values = np.array([[1.0, 5.0], [nan, nan], [3.0, nan], [nan, 8.0]])
     np.testing.assert_allclose(
-        fill_gaps(values, "ffill", ["a", "b"]), [[1, 5], [1, 5], [3, 5], [3, 8]]
+        without_gaps(values, "ffill", ["a", "b"]), [[1, 5], [1, 5], [3, 5], [3, 8]]
     )
     np.testing.assert_allclose(
-        fill_gaps(values, "interpolate", ["a", "b"]), [[1, 5], [2, 6], [3, 7], [3, 8]]
+        without_gaps(values, "interpolate", ["a", "b"]), [[1, 5], [2, 6], [3, 7], [3, 8]]
     )
     assert np.isnan(values).sum() == 4  # what was given is left alone
     with pytest.raises(UserError, match="all values of 'b' are missing"):
-        fill_gaps(np.array([[1.0, nan]]), "ffill", ["a", "b"])
+        without_gaps(np.array([[1.0, nan]]), "ffill", ["a", "b"])
 
 
 def test_lengths_are_limited_as_asked(path):
