@@ -82,7 +82,11 @@ class Sweep(Campaign):
         return config_hash(
             {
                 "base": self.base,
-                "space": [vars(each) for each in self.space.parameters],
+                # As pairs: labels may be of types that JSON cannot sort, such as numbers and null.
+                "space": [
+                    vars(each) | {"values": list(each.values.items())}
+                    for each in self.space.parameters
+                ],
                 "search": {
                     key: self.config[key]
                     for key in ("sampler", "early_stopping", "grace_percent", "reduction_factor")

@@ -395,6 +395,25 @@ def test_figures_of_trials_without_an_error(space):
     assert sweep_figures(space, nothing, {}, METRICS["error_rate"])
 
 
+def test_a_choice_may_hold_numbers_and_nothing(make, store, tmp_path):
+    path = tmp_path / "nothing.yaml"
+    path.write_text("model.trend_window: {choice: [null, 3, 5]}\n")
+    space, config = SearchSpace(path), make()
+    base = resolved(of_one_run(config))
+    one = Sweep(config, base, space, build_data(base["data"]))
+    assert one.identity() == Sweep(config, base, space, one.data).identity()
+    trials = [
+        Tried(i, {"model.trend_window": (None, 3, 5)[i % 3]}, 1.0 + i % 3, 100.0, f"run{i}")
+        for i in range(24)
+    ]
+    assert trials_table(space, trials, "mse")["model.trend_window"].isna().sum() == 8
+    figures = sweep_figures(space, trials, importances(space, trials), METRICS["mse"])
+    for name, figure in figures.items():
+        figure.savefig(tmp_path / f"{name}.png")
+    labels = figures["options"].axes[0].get_xticklabels()
+    assert [each.get_text() for each in labels] == ["None", "3", "5"]
+
+
 def test_what_else_lies_in_the_output_folder_stays_there_alone(build, store):
     one = build()
     parent = one._parent()
