@@ -24,9 +24,10 @@ from pathlib import Path
 
 import spacy
 
-from data_modules.lemmas import TextOptions, tokenise
+from data_modules.lemmas import tokenise
 from data_modules.text_corpus import PackedStrings
 from data_modules.text_format import find_format
+from data_modules.text_options import TextOptions
 from data_modules.text_table import read_texts
 from data_modules.tokenisers import tokeniser
 

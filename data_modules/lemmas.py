@@ -13,67 +13,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.errors import UserError
-from data_modules.lemma_words import NEGATIONS
+from data_modules.text_options import TextOptions
 from data_modules.text_processes import Block, Numbers, encode, encode_in_processes
 from data_modules.tokenisers import tokeniser
-
-__all__ = ["NEGATIONS", "TextOptions", "TokenTable", "tokenise", "tokenise_words", "versions"]
-
-Choice = Literal["keep", "remove"]
 
 #: Texts in a block, and blocks from which on it pays to start processes: with a trained pipeline,
 #: which is slow, and without.
 BLOCK, WORTH_PROCESSES = 10_000, {True: 2, False: 20}
 #: Processes that are started unasked, at most.
 MAX_PROCESSES = 8
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """How raw text becomes tokens.
-
-    Attributes:
-        lowercase: Whether words are lowered; emoticons never are.
-        lemmatizer: "lookup" (table of ``spacy-lookups-data``), "none" (words as they stand) or the
-            name of an installed trained spaCy pipeline, such as "en_core_web_sm".
-        stop_words: "keep" or "remove" spaCy's English stop words; negations are always kept.
-        punctuation: "keep" or "remove" tokens without a letter or a digit, and ``<repeat>``, which
-            tells of such; emoticons, emoji and other placeholders are always kept.
-
-    Raises:
-        UserError: An option is none of these.
-    """
-
-    lowercase: bool = True
-    lemmatizer: str = "lookup"
-    stop_words: Choice = "keep"
-    punctuation: Choice = "remove"
-
-    def __post_init__(self) -> None:
-        """Refuses options that do not exist."""
-        for name in ("stop_words", "punctuation"):
-            value = getattr(self, name)
-            if value not in get_args(Choice):
-                raise UserError(f"data.{name}: write keep or remove, not {value!r}.")
-        if not isinstance(self.lowercase, bool):
-            raise UserError(f"data.lowercase: write true or false, not {self.lowercase!r}.")
-        # No path: what a model that came from elsewhere names must be installed here.
-        if not isinstance(self.lemmatizer, str) or not self.lemmatizer.isidentifier():
-            raise UserError(
-                "data.lemmatizer: write lookup, none or the name of an installed "
-                f"spaCy pipeline, not {self.lemmatizer!r}."
-            )
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether a trained pipeline makes the lemmas."""
-        return self.lemmatizer not in ("none", "lookup")
 
 
 @dataclass(frozen=True)

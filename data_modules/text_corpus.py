@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_modules import tweet_text
-from data_modules.lemmas import TextOptions, tokenise
+from data_modules.lemmas import tokenise
 from data_modules.text_cache import Entry
+from data_modules.text_options import TextOptions
 from data_modules.text_specification import PAD, UNKNOWN
 from data_modules.text_table import TextTable, string_hashes
 

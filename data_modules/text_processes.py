@@ -15,15 +15,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.text_options import TextOptions
 from data_modules.tokenisers import Tokeniser, tokeniser
-
-if TYPE_CHECKING:
-    from data_modules.lemmas import TextOptions
 
 # The package without what its __init__ imports, and spaCy without PyTorch: 10 s and 400 MB less.
 _START = """
@@ -73,7 +71,7 @@ def encode(tokenise: Tokeniser, texts: Sequence[str]) -> Block:
 
 
 def encode_in_processes(
-    texts: Sequence[str], blocks: Sequence[slice], options: "TextOptions", processes: int
+    texts: Sequence[str], blocks: Sequence[slice], options: TextOptions, processes: int
 ) -> Iterator[Block]:
     """Tokenises texts in other processes, and yields their blocks in order.
 
@@ -111,7 +109,7 @@ def encode_in_processes(
 class _Process:
     """One process, asked for a block at a time."""
 
-    def __init__(self, options: "TextOptions") -> None:
+    def __init__(self, options: TextOptions) -> None:
         kind = "table" if options.lemmatizer in ("none", "lookup") else "trained"
         folder = str(Path(__file__).parent)
         self._process = subprocess.Popen(
@@ -149,8 +147,6 @@ def _read(stream: IO[bytes], size: int) -> bytes:
 
 def serve(options: str, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answers with a block for each line of texts, until there are no more (in a process)."""
-    from data_modules.lemmas import TextOptions
-
     sys.stdout = sys.stderr  # nothing else may come between the answers
     tokenise = tokeniser(TextOptions(**json.loads(options)))
     for line in requests:

@@ -24,8 +24,8 @@ class TextSpec:
         vocabulary: Its row number is a token's id (V); row 0 is ``PAD``, row 1 ``UNKNOWN``, then
             the most frequent tokens of the training part, most frequent first.
         max_length: Tokens of a text that count; those after are left out.
-        text_options: Options of :class:`data_modules.lemmas.TextOptions`, by which raw text became
-            tokens.
+        text_options: Options of :class:`data_modules.text_options.TextOptions`, by which raw text
+            became tokens.
         embedding_size: Dimensions of the word vectors.
         class_counts: Texts of each class in the training part (K).
         noise_floor: Least achievable error rate, as a list of one; None where it is not known.

@@ -4,14 +4,12 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_modules import tweet_text
 from data_modules.errors import UserError
 from data_modules.lemma_words import LEMMAS, NEGATIONS, english_table
-
-if TYPE_CHECKING:
-    from data_modules.lemmas import TextOptions
+from data_modules.text_options import TextOptions
 
 Tokeniser = Callable[[Iterable[str]], Iterator[list[str]]]
 
@@ -22,7 +20,7 @@ REMEMBERED = 300_000
 
 
 @functools.lru_cache(maxsize=8)
-def tokeniser(options: "TextOptions") -> Tokeniser:
+def tokeniser(options: TextOptions) -> Tokeniser:
     """Returns what turns raw texts into tokens; once loaded, it stays so.
 
     Raises:
@@ -54,7 +52,7 @@ class TableTokeniser:
         options: How.
     """
 
-    def __init__(self, options: "TextOptions") -> None:
+    def __init__(self, options: TextOptions) -> None:
         self._chunks = _Chunks(options)
 
     def __call__(self, texts: Iterable[str]) -> Iterator[list[str]]:
@@ -67,7 +65,7 @@ class TableTokeniser:
 class _Chunks(dict[str, tuple[str, ...]]):
     """The tokens of stretches between spaces."""
 
-    def __init__(self, options: "TextOptions") -> None:
+    def __init__(self, options: TextOptions) -> None:
         super().__init__()
         self._options = options
         self._is_kept = _filter(options)
@@ -121,7 +119,7 @@ class TrainedTokeniser:
         UserError: The pipeline is not installed, or no pipeline.
     """
 
-    def __init__(self, options: "TextOptions") -> None:
+    def __init__(self, options: TextOptions) -> None:
         import spacy
 
         name = options.lemmatizer
@@ -154,7 +152,7 @@ class TrainedTokeniser:
         return lemma.lower() if self._options.lowercase else lemma
 
 
-def _filter(options: "TextOptions") -> Callable[[str], bool]:
+def _filter(options: TextOptions) -> Callable[[str], bool]:
     """Returns what tells the tokens that the options keep."""
     from spacy.lang.en.stop_words import STOP_WORDS
 

@@ -20,13 +20,13 @@ from torch.utils.data import DataLoader
 
 from data_modules import lemmas, text_cache
 from data_modules.errors import UserError
-from data_modules.lemmas import TextOptions
 from data_modules.length_batches import LengthBatches
 from data_modules.split_data import SplitDataModule
 from data_modules.text_batches import TextPart
 from data_modules.text_cache import Entry, cached
 from data_modules.text_corpus import TextCorpus, vocabulary_rows
 from data_modules.text_format import find_format
+from data_modules.text_options import TextOptions
 from data_modules.text_parts import PartOptions, build_parts, share
 from data_modules.text_sources import (
     MAIN,

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from data_modules.errors import UserError
-from data_modules.lemmas import TextOptions, tokenise_words
+from data_modules.lemmas import tokenise_words
+from data_modules.text_options import TextOptions
 from lightning_modules.sequence_classifier import SequenceClassifier
 from lightning_modules.text_baseline import TextBaseline
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from data_modules.lemmas import NEGATIONS
+from data_modules.lemma_words import NEGATIONS
 from pipelines.drawing import LIMIT, titled
 from pipelines.formatting import count, percent, plural
 from pipelines.labels import label_line_ends

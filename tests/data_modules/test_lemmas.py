@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_modules import UserError, lemmas, text_processes, tokenisers
-from data_modules.lemmas import NEGATIONS, TextOptions, tokenise, tokenise_words, versions
+from data_modules.lemma_words import NEGATIONS
+from data_modules.lemmas import tokenise, tokenise_words, versions
+from data_modules.text_options import TextOptions
 from data_modules.tweet_text import is_protected, normalise
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "data" / "tweets"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_modules.lemmas import TextOptions, tokenise_words
+from data_modules.lemmas import tokenise_words
 from data_modules.text_cache import cached
 from data_modules.text_corpus import (
     PackedStrings,
@@ -18,6 +18,7 @@ from data_modules.text_corpus import (
     token_counts,
     vocabulary_rows,
 )
+from data_modules.text_options import TextOptions
 from data_modules.text_table import TextTable
 
 TEXTS = [

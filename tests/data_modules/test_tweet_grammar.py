@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from data_modules import UserError, tweet_grammar
 from data_modules.dice import Dice
-from data_modules.lemmas import TextOptions, tokenise, tokenise_words
+from data_modules.lemmas import tokenise, tokenise_words
+from data_modules.text_options import TextOptions
 from data_modules.tweet_sentences import grammar
 from data_modules.tweet_typing import MISSPELT, STRESSED, stretched
 from data_modules.tweet_words import NEUTRAL, PHRASES, SENTIMENT, STRENGTH

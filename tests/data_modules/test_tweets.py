@@ -15,7 +15,8 @@ import torch
 import data_modules
 from data_modules import Tweets, UserError
 from data_modules.learned_vectors import learned_vectors
-from data_modules.lemmas import TextOptions, tokenise_words
+from data_modules.lemmas import tokenise_words
+from data_modules.text_options import TextOptions
 from data_modules.text_specification import PAD, UNKNOWN
 
 WORDS = (

@@ -5,7 +5,9 @@ import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
 from data_modules.errors import UserError
-from data_modules.lemmas import NEGATIONS, TextOptions, tokenise_words
+from data_modules.lemma_words import NEGATIONS
+from data_modules.lemmas import tokenise_words
+from data_modules.text_options import TextOptions
 from lightning_modules.saving import load_model, save_model
 from lightning_modules.text_baselines import TEXT_BASELINES
 from pipelines.classification_task import ClassificationTask, part_logits
