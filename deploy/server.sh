@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 folder=${SERVER_FOLDER:-server}
 port=${PORT:-5000}
 database_port=${POSTGRES_PORT:-5433}
+workers=${WORKERS:-4}
 mkdir -p "$folder/artifacts"
 folder=$(realpath "$folder")
 exec 9> "$folder/lock"
@@ -61,8 +62,9 @@ if [ ! -f "$data/PG_VERSION" ]; then
   rm "$folder/password"
 fi
 if ! "${as_owner[@]}" "$programs/pg_ctl" status --pgdata="$data" >/dev/null; then
+  options="-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''"
   "${as_owner[@]}" "$programs/pg_ctl" start --pgdata="$data" --wait --silent --log="$data/log" \
-    -o "-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''" 9>&-
+    -o "$options -c max_connections=$((130 * workers))" 9>&-
 fi
 trap '"${as_owner[@]}" "$programs/pg_ctl" stop --pgdata="$data" --mode=fast --silent' EXIT
 trap 'exit 143' TERM
@@ -94,8 +96,11 @@ export MLFLOW_FLASK_SERVER_SECRET_KEY
 export MLFLOW_BACKEND_STORE_URI=$database/mlflow MLFLOW_AUTH_CONFIG_PATH=$folder/basic_auth.ini
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 export MLFLOW_DISABLE_TELEMETRY=true
+# A worker answers 40 requests at once, each with a connection to the database; with 15, MLflow's
+# default, it refuses some when many runs log. Runs, models and accounts have 40 each.
+export MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=10 MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW=30
 .venv/bin/mlflow server --app-name basic-auth --artifacts-destination "$folder/artifacts" \
-  --host 127.0.0.1 --port "$port" --workers "${WORKERS:-4}" &
+  --host 127.0.0.1 --port "$port" --workers "$workers" &
 server=$!
 trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; exit 143' TERM INT
 wait $server

@@ -31,6 +31,9 @@ _METRICS_PER_CALL = 1000
 _REFUSALS = (400, 404, 409, 413, 422)
 #: How often a request is sent that might have failed because a database connection was lost.
 _ATTEMPTS = 5
+#: What MLflow says, as if the request were wrong, when its connections to the database are all in
+#: use (SQLAlchemy's TimeoutError).
+_BUSY = "QueuePool limit"
 
 
 def journals() -> Path:
@@ -69,7 +72,7 @@ def status_of(error: Exception) -> int | None:
 def is_away(error: Exception) -> bool:
     """Tells whether an error means that the server cannot answer now, but may later."""
     if isinstance(error, MlflowException | OSError):  # those of requests are OSErrors
-        return status_of(error) not in _REFUSALS
+        return status_of(error) not in _REFUSALS or _BUSY in str(error)
     return False
 
 

@@ -284,6 +284,8 @@ class Answer:
         (MlflowException("API request to endpoint x failed with error code 502 != 200"), True),
         (MlflowException("no such run", error_code=RESOURCE_DOES_NOT_EXIST), False),
         (MlflowException("the database is away", error_code=TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("QueuePool limit of size 5 reached", error_code=BAD_REQUEST), True),
+        (MlflowException("a value too long", error_code=BAD_REQUEST), False),
         (ValueError("a mistake of ours"), False),
     ],
 )
