@@ -35,6 +35,7 @@ from data_modules.splitting import (
     fit_scaling_by_group,
     overlapping_block_length,
 )
+from data_modules.target_scaling import TargetScaling
 from data_modules.typed_table import read_file
 
 _LOGGER = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class Panel(SeriesDataModule):
                 raise UserError(f"{option} is {value!r}: write one of {', '.join(choices)}")
         if stride < 1:
             raise UserError(f"stride is {stride}: write a whole number of at least 1")
-        check_origins(origins, origin_stride, None)
+        check_origins(origins, origin_stride, None, missing)
         if season_length is not None and season_length < 2:
             raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
         self.path = path
@@ -183,10 +184,10 @@ class Panel(SeriesDataModule):
         """What the series are called; available after ``setup``."""
         return self._names
 
-    def target_scaling(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns location and scale of the targets of each series (B, 1, K), float64."""
+    def target_scaling(self, series: Tensor) -> TargetScaling:
+        """Returns how the targets of windows are scaled that are of these series (B)."""
         location, scale = self._target_scaling[:, series].unsqueeze(2).unbind(0)
-        return location, scale
+        return TargetScaling(location, scale, self.transform)
 
     def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
         table = self._table()

@@ -114,9 +114,9 @@ class ClassicalBaseline(Baseline):
         series = data.parts["train"].histories()
         count = len(self.spec.target_channels)
         scaled = {
-            i: [part.expand(1, 1, count)[0].T.numpy() for part in scaling]
+            i: [part.expand(1, 1, count)[0].T.numpy() for part in (own.location, own.scale)]
             for i in series
-            for scaling in [data.target_scaling(torch.tensor([i]))]
+            for own in [data.target_scaling(torch.tensor([i]))]
         }
         values = [each for i, rows in series.items() for each in self._values(rows, *scaled[i])]
         fitted = _fitted_at_once(self.method, self._season, values)
