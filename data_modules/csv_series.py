@@ -157,12 +157,7 @@ class CsvSeries(SeriesDataModule):
                 "stride does not go with stateful: consecutive chunks are one window apart; "
                 "leave stride out"
             )
-        check_origins(origins, origin_stride, origin_block)
-        if origin_block is not None and missing == "interpolate":
-            raise UserError(
-                "missing: interpolate draws lines across gaps that a later training part would "
-                "see into the future by: with origin_block, or refit_every, write ffill"
-            )
+        check_origins(origins, origin_stride, origin_block, missing)
         if season_length is not None and season_length < 2:
             raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
         self.path = path

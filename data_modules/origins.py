@@ -8,11 +8,13 @@ one of all (Tashman 2000, "Out-of-sample tests of forecasting accuracy", section
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from data_modules.errors import UserError
 
 
 def check_origins(
-    origins: int | None, origin_stride: int, origin_block: Sequence[int] | None
+    origins: int | None, origin_stride: int, origin_block: Sequence[int] | None, missing: str
 ) -> None:
     """Refuses options of rolling origins that are out of their range.
 
@@ -20,6 +22,7 @@ def check_origins(
         origins: Number of origins, the latest ones; None for all.
         origin_stride: Rows from one origin to the next.
         origin_block: Number of the first origin that is forecast, and of the one after the last.
+        missing: What is done with gaps, such as "ffill".
 
     Raises:
         UserError: Says which, and what to write instead.
@@ -33,6 +36,11 @@ def check_origins(
         raise UserError(
             f"origin_block is {list(origin_block)}: write the number of the first origin to "
             "forecast, counted from 0, and of the one after the last, such as [0, 12]"
+        )
+    if origin_block is not None and missing == "interpolate":
+        raise UserError(
+            "missing: interpolate draws lines across gaps that a later training part would see "
+            "into the future by: with origin_block, or refit_every, write ffill"
         )
 
 
@@ -99,3 +107,19 @@ def moved_on(
         for name, (start, end) in boundaries.items()
     }
     return moved | {"test": (moved["test"][0], own[-1] + horizon)}, own
+
+
+def origin_blocks(numbers: Tensor, every: int) -> list[tuple[int, int]]:
+    """Shares out origins to the fits of a model.
+
+    Args:
+        numbers: Of which origin each test window is (N), counted from 0.
+        every: Origins from one fit to the next.
+
+    Returns:
+        For each fit the number of its first origin, and of the one after its last. Nothing is
+        fitted for a block in which no window lies.
+    """
+    count = int(numbers.max()) + 1
+    firsts = (numbers // every).unique() * every
+    return [(first, min(first + every, count)) for first in firsts.tolist()]

@@ -1,40 +1,29 @@
 """Many series from one file in long format: a row for each series and time step."""
 
+import copy
 import dataclasses
+import hashlib
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_modules.channels import (
-    Channels,
-    channel_values,
-    column_values,
-    find_categories,
-    is_constant,
-    log_targets,
-    text_columns,
-    unseen_texts,
-)
+from data_modules.channels import Channels
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
 from data_modules.generated_panel import GeneratedPanel, generated_panel
 from data_modules.origins import check_origins
-from data_modules.panel_parts import PARTS, parts_by_date, parts_by_end, place_parts
-from data_modules.panel_rows import PanelRows, check_static, read_rows
+from data_modules.panel_origins import PanelOrigins, block_windows, find_series
+from data_modules.panel_parts import PARTS, PanelParts, parts_by_date, parts_by_end, place_parts
+from data_modules.panel_rows import PanelRows, read_rows
+from data_modules.panel_values import PanelValues, fit_values
 from data_modules.series import SeriesDataModule, SeriesWindows
 from data_modules.specification import SeriesSpec
-from data_modules.splitting import (
-    check_split,
-    data_digest,
-    fit_scaling,
-    fit_scaling_by_group,
-    overlapping_block_length,
-)
+from data_modules.splitting import check_split, data_digest, overlapping_block_length
+from data_modules.target_scaling import TargetScaling
 from data_modules.typed_table import read_file
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,7 +37,14 @@ class Panel(SeriesDataModule):
     the training part of each, and errors are in these units, so that each series counts the same
     (``mase`` and ``mape`` need no units). All rows stand once in memory, as float32; windows are
     views of them.
+
+    A model that is fitted anew on its way through the test part gets data of its own
+    (``origin_block``): all that lies before a date, of whichever series, with categories and
+    scaling of its own training part. Test windows stay those of the series with which the first fit
+    began; from series that are too short for it, later fits learn.
     """
+
+    rolling = True
 
     def __init__(
         self,
@@ -76,6 +72,7 @@ class Panel(SeriesDataModule):
         stride: int = 1,
         origins: int | None = None,
         origin_stride: int = 1,
+        origin_block: list[int] | None = None,
         separator: str = ",",
         decimal: str = ".",
         encoding: str = "utf-8",
@@ -103,7 +100,8 @@ class Panel(SeriesDataModule):
             align: "date" to part all series at the same times, so that no series tells of the
                 future of another; "end" to part each by its own length, for series that have
                 nothing to do with each other's time.
-            too_short: "error", or "drop" to leave out, and report, series with no training window.
+            too_short: "error", or "drop" to leave out, and report, series with no training window
+                (models that are fitted anew learn from those that have one by then).
             calibration_fraction: Share of the validation rows kept for calibration.
             scaling: "standard" for zero mean and unit deviation of the targets of each series, and
                 of inputs over all series; or "none".
@@ -116,6 +114,13 @@ class Panel(SeriesDataModule):
             stride: Steps between training windows; validation and calibration use every window.
             origins: Test forecasts of each series, the latest ones; by default all.
             origin_stride: Steps from the origin of a test forecast to that of the next.
+            origin_block: Forecast only from the origin with the first number, counted from 0, to
+                the one before the second, and let all parts end as much later as the first lies
+                after the first one of all (``refit_every`` of a comparison fills it in). Origins
+                are dates, ``origin_stride`` apart, common to all series, and counted from the
+                earliest one of any series; so ``align`` must be "date". Series that are parted
+                each by its own length have no such dates: what is past for one of them is future
+                for another, whatever a block of origins were to be.
             separator: What stands between cells of a csv file: one character, "tab" or "space".
             decimal: Its decimal mark, "." or ",".
             encoding: Its encoding, such as utf-8 or latin-1.
@@ -144,7 +149,12 @@ class Panel(SeriesDataModule):
                 raise UserError(f"{option} is {value!r}: write one of {', '.join(choices)}")
         if stride < 1:
             raise UserError(f"stride is {stride}: write a whole number of at least 1")
-        check_origins(origins, origin_stride, None)
+        check_origins(origins, origin_stride, origin_block, missing)
+        if origin_block is not None and align == "end":
+            raise UserError(
+                "origin_block is of dates that all series have in common, and align: end parts "
+                "each by its own length: write align: date, or leave origin_block out"
+            )
         if season_length is not None and season_length < 2:
             raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
         self.path = path
@@ -160,13 +170,15 @@ class Panel(SeriesDataModule):
         self.align, self.too_short = align, too_short
         self.scaling, self.transform, self.missing = scaling, transform, missing
         self.season_length, self.stride = season_length, stride
-        self.origins, self.origin_stride = origins, origin_stride
+        self.origins, self.origin_stride, self.origin_block = origins, origin_stride, origin_block
         self.separator, self.decimal, self.encoding = separator, decimal, encoding
         self.sizes, self.seed = [40, 730] if sizes is None else list(sizes), seed
         if len(self.sizes) != 2 or min(self.sizes) < 1:
             raise UserError(f"sizes is {self.sizes}: write a number of series and one of steps")
         self._target_scaling = torch.zeros(2, 0, 0)
         self._names: list[str] = []
+        self._origins: PanelOrigins | None = None
+        self._hashes = b""
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
@@ -183,15 +195,76 @@ class Panel(SeriesDataModule):
         """What the series are called; available after ``setup``."""
         return self._names
 
-    def target_scaling(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns location and scale of the targets of each series (B, 1, K), float64."""
+    def target_scaling(self, series: Tensor) -> TargetScaling:
+        """Returns how the targets of windows are scaled that are of these series (B)."""
         location, scale = self._target_scaling[:, series].unsqueeze(2).unbind(0)
-        return location, scale
+        return TargetScaling(location, scale, self.transform)
+
+    def origin_numbers(self) -> Tensor:
+        """Returns of which origin each test window (N) is; where parts are of dates, a date."""
+        return super().origin_numbers() if self._origins is None else self._origins.numbers
+
+    def for_block(self, first: int, last: int) -> Self:
+        """Returns the data with the scaling, channels and test windows of a block of origins."""
+        other = copy.copy(self)
+        other.origin_block, other._spec = [first, last], None
+        other.setup()
+        return other
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the split, and the rows as they stand in the file.
+
+        Later fits learn from texts and from series of which the first one makes nothing.
+        """
+        return hashlib.sha256(self.spec.digest.encode() + self._hashes).hexdigest()[:16]
 
     def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
+        rows = self._rows()
+        options = (self.horizon, self.calibration_fraction)
+        dates = None
+        if self.align == "date":
+            dates = parts_by_date(rows, self.split, self.window, *options)
+        of_rows = dates.of_rows() if dates else parts_by_end(rows, self.split, *options)
+        left_out = self._left_out(rows, of_rows)
+        values, kept = self._fitted(rows, of_rows)
+        parts = place_parts(values.rows, values.of_rows)
+        windows = self._windows(values, parts)
+        test = windows["test"]
+        block_length = overlapping_block_length(
+            self.window, self.horizon, test.most_windows, self.origin_stride
+        )
+        spec = self._specified(values, block_length)
+        # Which rows of which series are in each part.
+        bounds: Any = {"offsets": values.rows.offsets.tolist()}
+        bounds |= {"origins": [self.origins, self.origin_stride]}
+        bounds |= {name: parts.ends[:, part].tolist() for part, name in enumerate(PARTS)}
+        digest = data_digest([values.scaled], bounds, spec)
+        in_use = of_rows < len(PARTS)
+        self._hashes = hashlib.sha256(rows.hashes(self._columns)[in_use].tobytes()).digest()
+        if dates:
+            places = dates.places[kept]
+            self._origins = PanelOrigins.of(test, self.window, self.origin_stride, places)
+        if dates and self._origins and self.origin_block:
+            first, within = values.rows, self._origins.within(self.origin_block)
+            moved = dates.moved_on(self._origins.dates, self.origin_block, self.horizon)
+            values, _ = self._fitted(rows, moved.of_rows())
+            test = block_windows(values.scaled, values.rows, first, test, within)
+            self._origins = dataclasses.replace(
+                self._origins, numbers=self._origins.numbers[within]
+            )
+            parts = place_parts(values.rows, values.of_rows)
+            windows = self._windows(values, parts, find_series(values.rows, first), test)
+            spec = self._specified(values, block_length)
+        self._names, self._target_scaling = values.rows.names, values.of_series
+        # A block of origins belongs to the same data as the others.
+        spec = dataclasses.replace(spec, digest=digest)
+        return spec, windows, self._report(values, windows, rows.warnings(), left_out)
+
+    def _rows(self) -> PanelRows:
+        """Reads the file."""
         table = self._table()
-        channels = Channels(self.targets, self.past, self.known, self.static, self.calendar)
-        channels.check({"series_column": self.series_column, "time_column": self.time_column})
+        self._channels.check({"series_column": self.series_column, "time_column": self.time_column})
         if self.calendar and self.time_column is None:
             raise UserError("calendar needs timestamps: set time_column, or leave calendar out")
         rows = read_rows(table, self.series_column, self.time_column, self.date_format)
@@ -200,86 +273,17 @@ class Panel(SeriesDataModule):
                 f"calendar needs timestamps, and column {self.time_column!r} of {table.path} holds "
                 "numbers: leave calendar out"
             )
-        messages = []
-        irregular = rows.irregular
-        if len(irregular):
-            row = int(irregular[0])
-            messages.append(
-                f"{table.path}: time steps that differ from the usual "
-                f"{rows.frequency or 'one'!r}: {len(irregular)}, first that of series "
-                f"{rows.names[rows.codes[row]]!r} on line {rows.table.line(row)}; rows are taken "
-                "as equally spaced: add a row, with an empty value, for each step left out"
-            )
-        rows, of_rows, dropped = self._in_parts(rows)
-        parts = place_parts(rows, of_rows)
-        table, training = rows.table, np.flatnonzero(of_rows == 0)
-        texts = text_columns(table, [*self.past, *self.known, *self.static])
-        categories = {name: find_categories(table, name, training) for name in texts}
-        channels = dataclasses.replace(channels, categories=categories)
-        columns = column_values(table, channels)
-        messages += unseen_texts(table, columns, channels)
-        filled = count_gaps(columns, channels.columns)
-        columns = self._filled(rows, of_rows, channels, columns)
-        check_static(rows, channels, columns)
-        values = channel_values(columns, channels, rows.times)
-        location, scale = fit_scaling(values[training], self.scaling, channels.made)
-        count = len(self.targets)
-        for k, name in enumerate(channels.number_columns[count:], start=count):
-            if is_constant(values[training, k]):
-                raise UserError(
-                    f"{table.path}, column {name!r} is constant throughout the training part: "
-                    "leave it out"
-                )
-        # Targets have the scale of their series: ``spec.series``.
-        location[:count], scale[:count] = [0.0] * count, [1.0] * count
-        self._names = rows.names
-        self._target_scaling = torch.from_numpy(
-            fit_scaling_by_group(values[training, :count], rows.codes[training], self.scaling)
-        )
-        own = self._target_scaling[:, rows.codes].numpy()
-        values[:, count:] = (values[:, count:] - location[count:]) / scale[count:]
-        values[:, :count] = (values[:, :count] - own[0]) / own[1]
-        series = torch.from_numpy(values).to(torch.float32)
-        if not bool(series.isfinite().all()):
-            raise UserError(
-                f"{table.path} holds values too large for float32: set scaling: standard"
-            )
-        windows = parts.windows(
-            series, self.window, self.horizon, self.stride, self.origins, self.origin_stride
-        )
-        self._check_windows(windows)
-        spec = SeriesSpec(
-            channels=channels.names,
-            target_channels=channels.target_channels,
-            known_channels=channels.known_channels,
-            window=self.window,
-            horizon=self.horizon,
-            location=location,
-            scale=scale,
-            transform=self.transform,
-            metric_units="scaled",
-            season_length=self.season_length,
-            noise_floor=self._noise_floor(rows.names),
-            block_length=overlapping_block_length(
-                self.window, self.horizon, windows["test"].most_windows, self.origin_stride
-            ),
-            categories=channels.categories,
-            calendar=channels.calendar,
-            static=self.static,
-            series_column=self.series_column,
-            series={
-                name: self._target_scaling[:, number].tolist()
-                for number, name in enumerate(rows.names)
-            },
-            time_column=self.time_column,
-            frequency=rows.frequency,
-        )
-        # Which rows of which series are in each part.
-        bounds: Any = {"offsets": rows.offsets.tolist()}
-        bounds |= {"origins": [self.origins, self.origin_stride]}
-        bounds |= {name: parts.ends[:, part].tolist() for part, name in enumerate(PARTS)}
-        spec = dataclasses.replace(spec, digest=data_digest([series], bounds, spec))
-        return spec, windows, self._report(rows, of_rows, windows, messages, filled, dropped)
+        return rows
+
+    @property
+    def _channels(self) -> Channels:
+        return Channels(self.targets, self.past, self.known, self.static, self.calendar)
+
+    @property
+    def _columns(self) -> list[str]:
+        """All columns that are read."""
+        time = [] if self.time_column is None else [self.time_column]
+        return [self.series_column, *time, *self._channels.columns]
 
     def _table(self) -> CsvTable:
         if self.path is None:
@@ -289,28 +293,22 @@ class Panel(SeriesDataModule):
     def _generated(self) -> GeneratedPanel:
         return generated_panel(self.sizes[0], self.sizes[1], self.seed)
 
-    def _noise_floor(self, names: list[str]) -> list[float] | None:
+    def _noise_floor(self, values: PanelValues) -> list[float] | None:
         """Returns the least mean squared error of each step (H), where it is known."""
         if self.path is not None or self.targets != ["y"] or self.transform != "none":
             return None
         panel = self._generated()
-        levels = np.array([panel.levels[name] for name in names])
-        units = levels / self._target_scaling[1, :, 0].numpy()
+        levels = np.array([panel.levels[name] for name in values.rows.names])
+        units = levels / values.of_series[1, :, 0].numpy()
         return (np.mean(units**2) * panel.floor(self.horizon)).tolist()
 
-    def _in_parts(self, rows: PanelRows) -> tuple[PanelRows, np.ndarray, list[str]]:
-        """Finds the part of each row; leaves out series that are too short, if asked.
+    def _trained(self, rows: PanelRows, of_rows: np.ndarray) -> np.ndarray:
+        """Returns the number of training rows of each series (S)."""
+        return np.bincount(rows.codes[of_rows == 0], minlength=len(rows.names))
 
-        Returns:
-            The rows in use, their parts, and the names of the series left out.
-        """
-        options = (self.horizon, self.calibration_fraction)
-        if self.align == "date":
-            of_rows = parts_by_date(rows, self.split, self.window, *options)
-        else:
-            of_rows = parts_by_end(rows, self.split, *options)
-        trained = np.bincount(rows.codes[of_rows == 0], minlength=len(rows.names))
-        wanted = self.window + self.horizon
+    def _left_out(self, rows: PanelRows, of_rows: np.ndarray) -> list[str]:
+        """Returns the names of the series without a training window; refuses them, if asked."""
+        trained, wanted = self._trained(rows, of_rows), self.window + self.horizon
         short = np.flatnonzero(trained < wanted)
         names = [rows.names[number] for number in short]
         if len(short) == len(rows.names) or (len(short) and self.too_short == "error"):
@@ -321,75 +319,100 @@ class Panel(SeriesDataModule):
                 "them out, lower window or horizon, change split"
                 + (", or set align: end to part each by its own length" * (self.align == "date"))
             )
-        kept = np.flatnonzero((of_rows < len(PARTS)) & (trained >= wanted)[rows.codes])
-        return rows.take(kept), of_rows[kept], names
+        return names
 
-    def _check_windows(self, windows: dict[str, SeriesWindows]) -> None:
+    def _fitted(self, rows: PanelRows, of_rows: np.ndarray) -> tuple[PanelValues, np.ndarray]:
+        """Prepares the series that have a training window; returns also which rows these are."""
+        long_enough = self._trained(rows, of_rows) >= self.window + self.horizon
+        kept = np.flatnonzero((of_rows < len(PARTS)) & long_enough[rows.codes])
+        options = (self._channels, self.scaling, self.transform, self.missing)
+        return fit_values(rows.take(kept), of_rows[kept], *options), kept
+
+    def _windows(
+        self,
+        values: PanelValues,
+        parts: PanelParts,
+        judged: np.ndarray | None = None,
+        test: SeriesWindows | None = None,
+    ) -> dict[str, SeriesWindows]:
+        """Returns the windows of each part, perhaps with others to test.
+
+        Raises:
+            UserError: A part has none.
+        """
+        steps = (self.window, self.horizon, self.stride, self.origins, self.origin_stride)
+        windows = parts.windows(values.scaled, *steps, judged=judged)
+        windows |= {} if test is None else {"test": test}
         empty = [name for name, part in windows.items() if not len(part)]
         if empty:
             raise UserError(
                 f"{self.source}: no series has enough rows for a window in the part {empty[0]!r}: "
                 "change split, or lower window or horizon"
             )
+        return windows
 
-    def _filled(
-        self, rows: PanelRows, of_rows: np.ndarray, channels: Channels, columns: np.ndarray
-    ) -> np.ndarray:
-        """Returns the columns with gaps filled, and targets transformed, as asked."""
-        table, names = rows.table, channels.columns
-        if self.missing == "error":
-            refuse_gaps(table, columns, names)
-        # A line across a gap looks ahead, so it is drawn within one part.
-        drawn = self.missing == "interpolate"
-        groups = rows.codes * len(PARTS) + of_rows if drawn else rows.codes
-        columns = fill_gaps(columns, groups, drawn)
-        left = np.argwhere(np.isnan(columns))
-        if len(left):
-            row, column = left[0]
-            raise UserError(
-                f"{table.path} line {table.line(row)}, column {names[column]!r}: the value is "
-                f"missing, and series {rows.names[rows.codes[row]]!r} has none before it"
-                + (" in its part: set missing to ffill, " if drawn else ": ")
-                + "fill it in, or remove the rows until there"
-            )
-        if self.transform == "log":
-            log_targets(table, columns, channels)
-        return columns
+    def _specified(self, values: PanelValues, block_length: int) -> SeriesSpec:
+        channels = values.channels
+        return SeriesSpec(
+            channels=channels.names,
+            target_channels=channels.target_channels,
+            known_channels=channels.known_channels,
+            window=self.window,
+            horizon=self.horizon,
+            location=values.location,
+            scale=values.scale,
+            transform=self.transform,
+            metric_units="scaled",
+            season_length=self.season_length,
+            noise_floor=self._noise_floor(values),
+            block_length=block_length,
+            categories=channels.categories,
+            calendar=channels.calendar,
+            static=self.static,
+            series_column=self.series_column,
+            series=dict(
+                zip(values.rows.names, values.of_series.transpose(0, 1).tolist(), strict=True)
+            ),
+            time_column=self.time_column,
+            frequency=values.rows.frequency,
+        )
 
     def _report(
         self,
-        rows: PanelRows,
-        of_rows: np.ndarray,
+        values: PanelValues,
         windows: dict[str, SeriesWindows],
-        messages: list[str],
-        filled: dict[str, int],
-        dropped: list[str],
+        warnings: list[str],
+        left_out: list[str],
     ) -> dict[str, Any]:
         """Returns what ``describe`` tells of the panel, and logs what may surprise."""
-        if dropped:
-            messages.append(
-                f"{rows.table.path}: {len(dropped)} series too short for a training window are "
-                f"left out: {', '.join(dropped[:5])}{', ...' if dropped[5:] else ''}"
+        rows, of_rows, filled = values.rows, values.of_rows, values.filled
+        warnings = [*warnings, *values.warnings]
+        if left_out:
+            warnings.append(
+                f"{rows.table.path}: {len(left_out)} series too short for a training window are "
+                f"left out: {', '.join(left_out[:5])}{', ...' if left_out[5:] else ''}"
             )
         if filled:
             listed = ", ".join(f"{count} in {name!r}" for name, count in filled.items())
-            messages.append(f"{rows.table.path}: filled missing values by {self.missing}: {listed}")
-        for message in messages:
-            _LOGGER.warning(message)
+            warnings.append(f"{rows.table.path}: filled missing values by {self.missing}: {listed}")
+        # The first fit has told of them already.
+        for warning in warnings if self.origin_block is None else []:
+            _LOGGER.warning(warning)
         notes: dict[str, Any] = {
             "path": self.source,
             "rows": len(of_rows),
             "series": len(rows.names),
             "tested_series": int((windows["test"].counts > 0).sum()),
+            "origins": len(self._origins.dates) if self._origins else windows["test"].most_windows,
             "origin_stride": self.origin_stride,
-            "left_out": len(dropped),
+            "left_out": len(left_out),
             "align": self.align,
             "frequency": rows.frequency,
             "filled": filled,
             "past": self.past,
             "known": self.known,
             "static": self.static,
-            "warnings": messages,
+            "warnings": warnings,
         }
         if rows.times is not None:
             ends = [rows.times[of_rows == part] for part in range(len(PARTS))]

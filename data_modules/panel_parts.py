@@ -5,12 +5,14 @@ Shapes: R rows of all series together, S series, P parts.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from data_modules.errors import UserError
+from data_modules.origins import moved_on
 from data_modules.panel_rows import PanelRows
 from data_modules.series import SeriesWindows
 from data_modules.splitting import part_boundaries, split_ends
@@ -59,6 +61,7 @@ class PanelParts:
         stride: int = 1,
         origins: int | None = None,
         origin_stride: int = 1,
+        judged: np.ndarray | None = None,
     ) -> dict[str, SeriesWindows]:
         """Returns the windows of each part.
 
@@ -70,6 +73,8 @@ class PanelParts:
             origins: Test windows of each series, the latest ones, or as many as it has; None for
                 all of them.
             origin_stride: Steps from one of them to the next.
+            judged: Numbers of the series that have windows in other parts than the training part;
+                by default all.
 
         Returns:
             Views of the rows.
@@ -80,6 +85,8 @@ class PanelParts:
             tested = np.minimum(tested, origins)
         firsts[:, -1] += counts[:, -1] - 1 - (tested - 1) * origin_stride
         counts[:, -1] = tested
+        if judged is not None:
+            counts[np.setdiff1d(np.arange(len(counts)), judged), 1:] = 0
         strides = {"train": stride, "test": origin_stride}
         return {
             name: SeriesWindows(
@@ -94,14 +101,50 @@ class PanelParts:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class DateParts:
+    """Parts of all series at the same times, so that none tells of the future of another.
+
+    Attributes:
+        places: That of the time of each row among all times that occur (R).
+        boundaries: The first place of each part, and the one after its last.
+    """
+
+    places: np.ndarray
+    boundaries: dict[str, tuple[int, int]]
+
+    def of_rows(self) -> np.ndarray:
+        """Returns the part of each row (R), P for rows after the last part."""
+        cuts = np.array([self.boundaries[name][1] for name in PARTS])
+        return np.searchsorted(cuts, self.places, side="right")
+
+    def moved_on(self, origins: range, block: Sequence[int], horizon: int) -> Self:
+        """Moves the parts on to a block of origins; see :func:`data_modules.origins.moved_on`.
+
+        All that lies at or after the block's first origin, of any series, is in its test part.
+
+        Args:
+            origins: The places of all origins.
+            block: Number of the first one of the block, and of the one after its last.
+            horizon: Steps to forecast.
+
+        Raises:
+            UserError: There is no such origin.
+        """
+        end = self.boundaries[PARTS[-1]][1]
+        boundaries, _ = moved_on(self.boundaries, origins, block, horizon)
+        test = (boundaries[PARTS[-1]][0], end)
+        return dataclasses.replace(self, boundaries=boundaries | {PARTS[-1]: test})
+
+
 def parts_by_date(
     rows: PanelRows,
     split: Sequence[int | float | str],
     window: int,
     horizon: int,
     calibration_fraction: float,
-) -> np.ndarray:
-    """Parts all series at the same times, so that none tells of the future of another.
+) -> DateParts:
+    """Parts all series at the same times.
 
     Args:
         rows: The rows.
@@ -110,13 +153,10 @@ def parts_by_date(
         horizon: Steps to forecast.
         calibration_fraction: Share of the validation times kept for calibration.
 
-    Returns:
-        The part of each row (R), P for rows after the last part.
-
     Raises:
         UserError: A part is too short to hold one window.
     """
-    times, position = np.unique(rows.ticks, return_inverse=True)
+    times, places = np.unique(rows.ticks, return_inverse=True)
     stamps = None
     if rows.times is not None:
         stamps = pd.DatetimeIndex(np.unique(rows.times.to_numpy()))
@@ -130,8 +170,7 @@ def parts_by_date(
         source=f"{path} ({len(times)} time steps, split {list(split)})",
         advice="Lower window or horizon, change split, or give more steps.",
     )
-    cuts = np.array([boundaries[name][1] for name in PARTS])
-    return np.searchsorted(cuts, position, side="right")
+    return DateParts(places, boundaries)
 
 
 def parts_by_end(

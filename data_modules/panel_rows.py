@@ -42,7 +42,9 @@ class PanelRows:
         return np.searchsorted(self.codes, np.arange(len(self.names) + 1))
 
     def take(self, rows: np.ndarray) -> Self:
-        """Returns some of the rows, in this order; series without any are gone."""
+        """Returns some of the rows, by rising number; series without any are gone."""
+        if len(rows) == len(self.codes):
+            return self  # a copy of all would take as much memory again
         kept, codes = np.unique(self.codes[rows], return_inverse=True)
         return dataclasses.replace(
             self,
@@ -52,6 +54,10 @@ class PanelRows:
             ticks=self.ticks[rows],
             times=None if self.times is None else self.times[rows],
         )
+
+    def hashes(self, columns: list[str]) -> np.ndarray:
+        """Returns a hash of each row (R), uint64, as these columns of it stand in the file."""
+        return pd.util.hash_pandas_object(self.table.cells[columns], index=False).to_numpy()
 
     @property
     def irregular(self) -> np.ndarray:
@@ -65,6 +71,19 @@ class PanelRows:
         return (
             1 + np.flatnonzero(within & (steps != usual[counts.argmax()])) if len(usual) else usual
         )
+
+    def warnings(self) -> list[str]:
+        """Returns what may surprise: that steps are not all alike."""
+        irregular = self.irregular
+        if not len(irregular):
+            return []
+        row = int(irregular[0])
+        return [
+            f"{self.table.path}: time steps that differ from the usual "
+            f"{self.frequency or 'one'!r}: {len(irregular)}, first that of series "
+            f"{self.names[self.codes[row]]!r} on line {self.table.line(row)}; rows are taken "
+            "as equally spaced: add a row, with an empty value, for each step left out"
+        ]
 
 
 def read_rows(

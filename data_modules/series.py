@@ -6,7 +6,7 @@ H steps to forecast, C channels (input columns).
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
+from data_modules.target_scaling import TargetScaling
 
 _BATCH_VALUES = 2**21  # values in a batch of windows: bounds memory whatever the window
 
@@ -316,18 +317,31 @@ class SeriesDataModule(SplitDataModule):
             return torch.zeros_like(index)
         return self.parts[part].series(index)
 
-    def target_scaling(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns how targets are scaled.
+    def origin_numbers(self) -> Tensor:
+        """Returns of which origin of the test part each of its windows (N) is, counted from 0."""
+        test = self.parts["test"]
+        return test.numbers(torch.arange(len(test)))
+
+    def for_block(self, first: int, last: int) -> Self:
+        """Returns the data as a model sees them that is fitted anew for a block of test origins.
+
+        Data whose scaling and channels stay return themselves. Those of others hold the block's
+        test windows alone, in the order in which they lie in the whole test part.
 
         Args:
-            series: Numbers of series (B).
-
-        Returns:
-            Location and scale, float64, each (B, 1, K) or such that it expands to it.
+            first: Number of the block's first origin.
+            last: Number of the one after its last.
         """
+        return self
+
+    def target_scaling(self, series: Tensor) -> TargetScaling:
+        """Returns how the targets of windows are scaled that are of these series (B)."""
         targets = self.spec.target_channels
-        location = torch.tensor(self.spec.location, dtype=torch.float64)[targets]
-        return location, torch.tensor(self.spec.scale, dtype=torch.float64)[targets]
+        location, scale = (
+            torch.tensor(each, dtype=torch.float64)[targets]
+            for each in (self.spec.location, self.spec.scale)
+        )
+        return TargetScaling(location, scale, self.spec.transform)
 
     def to_original(self, scaled: Tensor, series: Tensor) -> Tensor:
         """Undoes the scaling of targets or forecasts.
@@ -339,15 +353,11 @@ class SeriesDataModule(SplitDataModule):
         Returns:
             The same in original units, float64.
         """
-        location, scale = self.target_scaling(series)
-        original = scaled.double() * scale + location
-        return original.exp() if self.spec.transform == "log" else original
+        return self.target_scaling(series).to_original(scaled)
 
     def to_scaled(self, original: Tensor, series: Tensor) -> Tensor:
         """Scales targets or forecasts (B, H, K) in original units: undoes :meth:`to_original`."""
-        location, scale = self.target_scaling(series)
-        wide = original.double()
-        return ((wide.log() if self.spec.transform == "log" else wide) - location) / scale
+        return self.target_scaling(series).to_scaled(original)
 
     def to_raw(self, values: Tensor, series: Tensor) -> Tensor:
         """Undoes the scaling of all channels of windows (B, T, C), as :meth:`to_original`."""

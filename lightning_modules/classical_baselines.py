@@ -110,13 +110,13 @@ class ClassicalBaseline(Baseline):
         return self.spec.season_length or 1
 
     def follow(self, data: "SeriesDataModule") -> None:
-        """Fits the models of all training series, as many at once as this process has threads."""
-        series = data.parts["train"].histories()
+        """Fits the models of the series, as many at once as this process has threads."""
+        series = _histories(data)
         count = len(self.spec.target_channels)
         scaled = {
-            i: [part.expand(1, 1, count)[0].T.numpy() for part in scaling]
+            i: [part.expand(1, 1, count)[0].T.numpy() for part in (own.location, own.scale)]
             for i in series
-            for scaling in [data.target_scaling(torch.tensor([i]))]
+            for own in [data.target_scaling(torch.tensor([i]))]
         }
         values = [each for i, rows in series.items() for each in self._values(rows, *scaled[i])]
         fitted = _fitted_at_once(self.method, self._season, values)
@@ -127,7 +127,7 @@ class ClassicalBaseline(Baseline):
         self._lengths = sorted({len(rows) for rows in series.values()}, reverse=True)
 
     def _fit(self, data: "SeriesDataModule") -> None:
-        shortest = min(len(rows) for rows in data.parts["train"].histories().values())
+        shortest = min(len(rows) for rows in _histories(data).values())
         if shortest < self.minimum_history:
             raise ValueError(
                 f"{type(self).__name__} needs {self.minimum_history} rows of training, not "
@@ -205,6 +205,13 @@ CLASSICAL: dict[str, type[Baseline]] = {
     "auto_theta": AutoTheta,
     "auto_ces": AutoCES,
 }
+
+
+def _histories(data: "SeriesDataModule") -> dict[int, Tensor]:
+    """Returns the training rows (T, C) of each series of which a forecast is asked."""
+    asked = torch.stack([part.counts > 0 for name, part in data.parts.items() if name != "train"])
+    every = data.parts["train"].histories()
+    return {i: rows for i, rows in every.items() if bool(asked[:, i].any())}
 
 
 def _key(rows: Tensor) -> bytes:

@@ -42,7 +42,7 @@ def adaptive_margins(
     levels: Sequence[float],
     margins: Numbers,
     coverages: Sequence[float],
-    every: int | None = None,
+    fit: NDArray[np.integer[Any]] | None = None,
 ) -> NDArray[np.float32]:
     """Walks through the origins of each series and says by how much to widen its intervals.
 
@@ -55,7 +55,7 @@ def adaptive_margins(
         margins: Of these levels (F, L, H, K), of each of F fits; those that are not finite are not
             known.
         coverages: Nominal ones (A).
-        every: Origins of a series that each fit forecasts, where there are several.
+        fit: Which fit forecasts each window (N), where there are several.
 
     Returns:
         Margins (A, N, H, K); infinite where no known level is as high as the nominal coverage.
@@ -72,6 +72,7 @@ def adaptive_margins(
     nominal = np.asarray(coverages)[:, None, None, None]
     table = _by_series(series, origin)
     there = table >= 0
+    fit = np.zeros(len(series), dtype=np.int64) if fit is None else fit
     rows = np.where(there, origin[table], np.iinfo(np.int64).max)
     one, steps = np.arange(len(table))[:, None], np.arange(scores.shape[1])
     level = np.broadcast_to(nominal, (len(nominal), len(table), *scores.shape[1:])).copy()
@@ -88,8 +89,10 @@ def adaptive_margins(
             missed = scores[which, steps] > found[:, which, steps]
             level += np.where(due[..., None], RATE * (missed - (1 - nominal)), 0.0)
             used += due
-        curve = curves[0 if every is None else place // every]
-        found[:, table[live, place]] = curve(level[:, live])
+        turn = np.where(live, fit[table[:, place]], -1)
+        for number in np.unique(turn[live]):
+            own = turn == number
+            found[:, table[own, place]] = curves[number](level[:, own])
     found[~enough] = np.inf
     return found
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data_modules.errors import UserError
+from data_modules.origins import origin_blocks
+from data_modules.series import SeriesDataModule
 from data_modules.split_data import SplitDataModule
 from pipelines.cluster import add_cluster_arguments, as_here, check_cluster
 from pipelines.command_line import ArgumentParser
@@ -73,7 +75,8 @@ def parser() -> ArgumentParser:
             "--refit_every",
             int | None,
             None,
-            "Fit every model anew after so many test origins, on all data up to then; null never.",
+            "Fit every model anew after so many test origins (in a panel: dates), on all data up "
+            "to then; null never.",
         ),
         ("--confidence", float, 0.95, "Of the intervals beside the means."),
         ("--output", str | None, None, "Folder that also receives leaderboard, report, figures."),
@@ -191,15 +194,22 @@ def check_refits(config: Mapping[str, Any], data: SplitDataModule) -> None:
     """Refuses to fit anew where data do not go on in time, or already begin on the way.
 
     Raises:
-        UserError: With what to write instead.
+        UserError: With what to write instead; also where the data of the last fit, which sees most
+            of them, hold what cannot be used.
     """
-    if config["refit_every"] is None:
+    every = config["refit_every"]
+    if every is None:
         return
     given = config["data"].get("init_args") or {}
-    if not getattr(data, "rolling", False):
+    if not (isinstance(data, SeriesDataModule) and data.rolling):
         raise UserError(
             f"refit_every: {type(data).__name__} has no rolling origins; leave it out, or use "
-            "data_modules.CsvSeries."
+            "data_modules.CsvSeries or data_modules.Panel."
+        )
+    if given.get("align") == "end":
+        raise UserError(
+            "refit_every: series that are parted each by its own length (data.align: end) have no "
+            "dates in common at which models could be fitted anew: write data.align: date."
         )
     if given.get("origin_block") is not None:
         raise UserError("refit_every fills in data.origin_block: leave one of them out.")
@@ -208,6 +218,8 @@ def check_refits(config: Mapping[str, Any], data: SplitDataModule) -> None:
             "refit_every: a line across a gap (data.missing: interpolate) would let later fits see "
             "ahead; write data.missing: ffill."
         )
+    if later := origin_blocks(data.origin_numbers(), every)[1:]:
+        data.for_block(*later[-1])
 
 
 def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:

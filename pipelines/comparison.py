@@ -7,7 +7,8 @@ from typing import Any
 from mlflow.entities import Run
 
 from data_modules.errors import UserError
-from data_modules.series import SeriesWindows
+from data_modules.origins import origin_blocks
+from data_modules.series import SeriesDataModule
 from data_modules.split_data import SplitDataModule
 from pipelines import conclusion
 from pipelines.campaign import Campaign
@@ -74,13 +75,13 @@ class Comparison(Campaign):
 
     def refits(self, trial: Trial) -> list[Trial]:
         """Returns the trials that fit a model anew, on the way through the test origins."""
-        every, test, found = self.config["refit_every"], self.data.parts["test"], []
-        if every is None or not isinstance(test, SeriesWindows):
+        every, found = self.config["refit_every"], []
+        if every is None or not isinstance(self.data, SeriesDataModule):
             return []
-        origins = test.most_windows
-        for block, first in enumerate(range(every, origins, every), start=1):
-            moved = {"data": {"init_args": {"origin_block": [first, min(first + every, origins)]}}}
-            name, config = f"{trial.name}-r{block}", deep_merge(trial.config, moved)
+        blocks = origin_blocks(self.data.origin_numbers(), every)
+        for number, block in enumerate(blocks[1:], start=1):
+            moved = {"data": {"init_args": {"origin_block": list(block)}}}
+            name, config = f"{trial.name}-r{number}", deep_merge(trial.config, moved)
             found.append(replace(trial, name=name, config=config))
         return found
 

@@ -88,6 +88,11 @@ def evaluate(
         "residual": found.pop("residual").float().numpy(),
         "covered": shares.numpy(),
     }
+    # Models that are fitted anew take turns through the windows, which are told in order.
+    order = torch.cat([batch.index for batch in batches]).argsort().numpy()
+    measured, details = (
+        {name: values[order] for name, values in each.items()} for each in (measured, details)
+    )
     measures = {f"{name}_last_step": float(error[:, -1].mean()) for name, error in measured.items()}
     measures["rmse"] = float(measured["mse"].mean()) ** 0.5
     for name, values in found.items():
@@ -129,7 +134,8 @@ def _adaptive_margins(
     batches: Sequence[ForecastWindows], model: Forecaster | Baseline | Refitted
 ) -> Margins:
     """Returns those of the nominal coverage (None) and of ``ADAPTED``, batch by batch."""
-    models, every = (model.models, model.every) if isinstance(model, Refitted) else ([model], None)
+    models = model.models if isinstance(model, Refitted) else [model]
+    sizes = [len(batch.point) for batch in batches]
     # By how much an interval misses: on the side of the point where the truth is.
     scores = torch.cat(
         [torch.where(b.truth < b.point, b.low - b.truth, b.truth - b.high) for b in batches]
@@ -141,9 +147,8 @@ def _adaptive_margins(
         LEVELS,
         torch.stack([each.conformal_margins for each in models]).double().numpy(),
         [models[0].coverage, *ADAPTED],
-        every,
+        np.repeat([models.index(batch.model) for batch in batches], sizes),
     )
-    sizes = [len(batch.point) for batch in batches]
     # In float64 beside the forecasts, of which a margin may be less than a rounding error.
     return {
         level: [each.double() for each in torch.from_numpy(margins).split(sizes)]

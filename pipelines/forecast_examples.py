@@ -69,15 +69,18 @@ def forecasts_of(
         titles: One for each.
     """
     spec, parts = data.spec, []
-    index = torch.tensor([int(window) for window in windows])
-    for current, batch in walk(model, data, "test", index):
-        past, known, future = spec.split(batch.values)
-        parts.append((past[:, -spec.window :], future, *current.interval(past, known)))
-    history, truth, low, point, high = (torch.cat(each) for each in zip(*parts, strict=True))
-    series = data.series("test", index)
-    seen, came, forecast, lowest, highest = (
-        data.to_original(part, series).numpy()
-        for part in (history[..., spec.target_channels], truth, point, low, high)
+    walked: list[int] = []
+    index = [int(window) for window in windows]
+    for turn in walk(model, data, "test", torch.tensor(index)):
+        past, known, future = turn.data.spec.split(turn.batch.values)
+        past_targets = past[:, -spec.window :, spec.target_channels]
+        scaling = turn.data.target_scaling(turn.data.series("test", turn.batch.index))
+        told = (past_targets, future, *turn.model.interval(past, known))
+        parts.append([scaling.to_original(values) for values in told])
+        walked += turn.index.tolist()
+    order = [walked.index(window) for window in index]
+    seen, came, lowest, forecast, highest = (
+        torch.cat(each)[order].numpy() for each in zip(*parts, strict=True)
     )
     return Forecasts(
         history=seen,

@@ -117,7 +117,7 @@ class ForecastingTask(Task):
         """Returns a classical forecaster, fitted and calibrated."""
         coverage = config["model"]["init_args"]["coverage"]
         baseline = BASELINES[name](spec=data.spec.to_dict(), coverage=coverage).fit(data)
-        baseline.calibrate(batch for _, batch in walk(baseline, data, "calibration"))
+        baseline.calibrate(turn.batch for turn in walk(baseline, data, "calibration"))
         return baseline
 
     def evaluate(

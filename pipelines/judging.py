@@ -32,7 +32,8 @@ def validation_error(model: Forecaster | Baseline, data: SeriesDataModule, metri
     names = [old.channels[i] for i in old.target_channels]
     order = [names.index(new.channels[i]) for i in new.target_channels]
     total, count = 0.0, 0
-    for _, batch in walk(model, data, "validation"):
+    for turn in walk(model, data, "validation"):
+        batch = turn.batch
         series = data.series("validation", batch.index)
         values = data.to_raw(batch.values, series)[..., columns]
         steps = values.shape[1] - new.horizon

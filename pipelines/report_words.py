@@ -34,15 +34,22 @@ def _origins(protocol: Protocol) -> list[str]:
     stride = protocol.data.get("origin_stride")
     if stride is None:
         return []
-    windows = plural(protocol.data["windows"]["test"], "rolling origin")
-    text = f"The test part is forecast from {windows}, {plural(stride, 'step')} apart. "
+    # Of a panel, several series have a window at an origin.
+    count = protocol.data.get("origins", protocol.data["windows"]["test"])
+    origins = plural(count, "rolling origin")
+    text = f"The test part is forecast from {origins}, {plural(stride, 'step')} apart. "
     if protocol.refit_every is None:
         return [text + "Every model was fitted once, on what lies before validation."]
+    scaling = (
+        "each series is scaled anew, and errors stay in the units of the first fit"
+        if "series" in protocol.data
+        else "scaling stays"
+    )
     return [
         f"{text}Every model was fitted anew every {plural(protocol.refit_every, 'origin')}, with "
         "the learning rate and the seed that it had, on the data up to then: the training part "
-        "grows, validation and calibration move along, scaling stays. Training time, parameters "
-        "and the registered model are those of the first fit."
+        f"grows, validation and calibration move along, {scaling}. Training time, parameters and "
+        "the registered model are those of the first fit."
     ]
 
 

@@ -73,9 +73,9 @@ def test_parts_and_scaling_by_hand(path):
     assert sizes == {"train": 13 + 3 + 13, "validation": 9, "calibration": 3, "test": 15}
     assert data.series_names == ["s0", "s1", "s2"]
     first = table[table.unique_id == "s1"].y.to_numpy()
-    location, scale = data.target_scaling(torch.tensor([1]))
-    assert float(location) == pytest.approx(first[:8].mean())
-    assert float(scale) == pytest.approx(first[:8].std())
+    scaling = data.target_scaling(torch.tensor([1]))
+    assert float(scaling.location) == pytest.approx(first[:8].mean())
+    assert float(scaling.scale) == pytest.approx(first[:8].std())
     windows = data.parts["test"]
     index = torch.arange(len(windows))
     series = windows.series(index)
@@ -258,7 +258,7 @@ def test_noise_floor_is_what_the_equations_leave_open():
     assert len(floor) == 5 and floor == sorted(floor)
     # What the noise alone leaves open one step ahead, from the generator's own equations.
     panel = generated_panel(30, 400, 0)
-    location, scale = data.target_scaling(torch.arange(30))
+    scale = data.target_scaling(torch.arange(30)).scale
     units = [panel.levels[name] for name in data.series_names] / scale[:, 0, 0].numpy()
     assert floor[0] == pytest.approx(0.08**2 * np.mean(units**2))
     other = Panel(sizes=[30, 400], target="temperature", past=["y"])
@@ -290,6 +290,6 @@ def test_inputs_that_are_constant_but_for_their_last_digits(path):
     )
     table["y"] = 0.1
     data = built(path, table)
-    assert data.target_scaling(torch.arange(3))[1].tolist() == [[[1.0]]] * 3
+    assert data.target_scaling(torch.arange(3)).scale.tolist() == [[[1.0]]] * 3
     own = data.spec.of_series("new", torch.full((9, 1), 0.1, dtype=torch.float64))
     assert own.scale == [1.0]

@@ -47,7 +47,8 @@ def make(tmp_path, table):
 
 def forecasts(model, data, part="test"):
     ahead = [
-        model.forecast(batch.values[:, : -data.horizon]) for model, batch in walk(model, data, part)
+        turn.model.forecast(turn.batch.values[:, : -data.horizon])
+        for turn in walk(model, data, part)
     ]
     return torch.cat(ahead)
 
@@ -125,7 +126,7 @@ def test_targets_have_models_of_their_own(make):
 def test_a_loaded_model_takes_up_its_series_again(make, tmp_path):
     data = make()
     model = CLASSICAL["auto_arima"](data.spec.to_dict()).fit(data)
-    model.calibrate(batch for _, batch in walk(model, data, "calibration"))
+    model.calibrate(turn.batch for turn in walk(model, data, "calibration"))
     save_model(model, model.init_args, tmp_path / "saved")
     loaded = load_model(tmp_path / "saved")
     assert torch.equal(loaded.conformal_margin, model.conformal_margin)
@@ -175,7 +176,7 @@ def test_a_history_from_a_file_is_fitted_whole(make, table, tmp_path):
 
     data = make()
     model = CLASSICAL["auto_theta"](data.spec.to_dict()).fit(data)
-    model.calibrate(batch for _, batch in walk(model, data, "calibration"))
+    model.calibrate(turn.batch for turn in walk(model, data, "calibration"))
     save_model(model, model.init_args, tmp_path / "saved")
     loaded = load_model(tmp_path / "saved")
     whole, window = table["a"].tolist(), table["a"].tolist()[-24:]

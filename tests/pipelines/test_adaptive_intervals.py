@@ -70,6 +70,16 @@ def test_series_have_levels_of_their_own_whatever_the_order_of_windows():
     assert np.array_equal(walk(scores[order], series[order], origin[order]), together[:, order])
 
 
+def test_each_window_has_the_margins_of_the_fit_that_forecast_it():
+    # Series 8 has its first window when the second fit has begun, and one between the others.
+    series, origin = np.array([3, 3, 3, 8, 8]), np.array([0, 1, 2, 1, 2])
+    fit = np.array([0, 1, 1, 1, 0])
+    margins = np.stack([uniform_margins(), 10 * uniform_margins()])
+    found = adaptive_margins(np.zeros((5, 1, 1)), series, origin, LEVELS, margins, [0.8], fit)
+    levels = 0.8 - 0.2 * RATE * np.array([0, 1, 2, 0, 1])
+    np.testing.assert_allclose(found[0, :, 0, 0], levels * [1, 10, 10, 10, 1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("drift", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("coverage", [0.8, 0.95])
 def test_coverage_is_kept_where_the_scale_of_errors_changes(drift, coverage):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pipelines import compare, tracking
 from pipelines.experiment import build_data
@@ -118,6 +119,97 @@ def errors_of(store, arguments, folder):
     return errors(store, run, folder)
 
 
+def panel(folder):
+    """Writes a panel: one series ends early, one begins late; a new kind of day comes at last."""
+    random, days = np.random.default_rng(5), pd.date_range("2024-01-01", periods=90)
+    parts = []
+    for number, (start, end) in enumerate([(0, 90), (0, 90), (0, 79), (50, 90)]):
+        kinds = np.array(["open", "closed"], object)[random.integers(0, 2, end - start)]
+        kinds[np.arange(start, end) >= 57] = "holiday"
+        values = 50 * number + (number + 1) * random.normal(size=end - start).cumsum()
+        parts.append(
+            pd.DataFrame(
+                {"unique_id": f"s{number}", "ds": days[start:end], "y": values, "day": kinds}
+            )
+        )
+    path = folder / "panel.csv"
+    pd.concat(parts).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def panel_arguments(arguments, tmp_path):
+    """The same comparison, of a panel: origins from day 74 to day 87, fitted anew every five."""
+    own = ("--data=", "--data.path", "--data.split", "--data.origins", "--learning_rates")
+    kept = [each for each in arguments if not each.startswith(own)]
+    return [
+        "--data=data_modules.Panel",
+        f"--data.path={panel(tmp_path)}",
+        "--data.split=[50,24,16]",
+        "--data.calibration_fraction=0.5",
+        "--data.known=[day]",
+        "--data.too_short=drop",
+        "--data.origins=12",
+        "--learning_rates=[0.03]",
+        "--refit_every=5",
+        *kept,
+    ]
+
+
+@pytest.mark.slow
+def test_every_selected_model_of_a_panel_is_fitted_anew(store, panel_arguments, tmp_path, capsys):
+    compare.main(panel_arguments)
+    found = runs(store)
+    selected = ["naive", "linear", "ar-s0", "ar-s1"]
+    names = {f"{name}{block}" for name in selected for block in ("", "-r1", "-r2")}
+    assert {name for name in found if not name.startswith("compare")} == names
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert len({run.data.tags["data_digest"] for run in found.values()}) == 1
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "forecast from 14 rolling origins" in report and "anew every 5 origins" in report
+    table = pd.read_csv(tmp_path / "panel.csv", parse_dates=["ds"]).set_index("unique_id")
+    values = {name: table.y[name].to_numpy() for name in ("s0", "s1", "s2")}
+    units = {name: each[:50].std() for name, each in values.items()}
+    origins = {"s0": range(76, 88), "s1": range(76, 88), "s2": range(74, 77)}
+    last = [
+        (values[name][day - 1] - values[name][day : day + 3]) / units[name]
+        for name, days in origins.items()
+        for day in days
+    ]
+    whole = errors(store, found["naive"], tmp_path)
+    np.testing.assert_allclose(whole, np.square(last), rtol=1e-4, atol=1e-6)
+    for name in selected:
+        wanted = {each: [] for each in values}
+        for block, channels in enumerate((3, 3, 4)):
+            run = found[f"{name}-r{block}" if block else name]
+            path = tracking.download(store, run.info.run_id, "config.yaml", tmp_path)
+            config = compare.read_yaml(path)
+            moved = config["data"]["init_args"]["origin_block"]
+            assert moved == ([5 * block, min(5 * block + 5, 14)] if block else None)
+            data, model = build_data(config["data"]), load_trial(store, run.info.run_id, config)
+            assert model.spec == data.spec and len(data.spec.channels) == channels
+            assert list(data.spec.series) == ["s0", "s1", "s2", *(["s3"] if block == 2 else [])]
+            # The first fit's data hold all origins.
+            test, first = data.parts["test"], data.origin_numbers() < 5
+            index = torch.arange(len(test))[first] if block == 0 else torch.arange(len(test))
+            series = data.series("test", index)
+            history, known, truth = data.spec.split(test.__getitems__(index).values)
+            error = data.to_original(model.forecast(history, known).detach(), series)
+            error -= data.to_original(truth, series)
+            for own, number in zip(error[..., 0].numpy(), series.tolist(), strict=True):
+                wanted[data.series_names[number]].append(own / units[data.series_names[number]])
+        whole = errors(store, found[name], tmp_path)
+        assert found[name].data.metrics["test_mse"] == pytest.approx(whole.mean())
+        together = np.concatenate([np.square(each) for each in wanted.values()])
+        np.testing.assert_allclose(whole, together, rtol=1e-3, atol=1e-6)
+    # Nothing is fitted again, and nothing tested.
+    compare.main(panel_arguments)
+    assert {run.info.run_id for run in found.values()} == {
+        run.info.run_id for run in runs(store).values()
+    }
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -129,6 +221,28 @@ def errors_of(store, arguments, folder):
 def test_what_cannot_be_fitted_anew_is_refused(store, arguments, more, message, capsys):
     with pytest.raises(SystemExit):
         compare.main([*arguments, *more])
+    assert message in capsys.readouterr().err
+    assert [each.name for each in store.search_experiments()] == ["Default"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--data.align=end"], "(data.align: end) have no dates in common"),
+        (["--data.missing=interpolate"], "write data.missing: ffill"),
+        # A cell of the series that later fits take in; the first one does not read it.
+        ([], "column 'y': the value is missing"),
+    ],
+)
+def test_panels_that_cannot_be_fitted_anew_are_refused(
+    store, panel_arguments, tmp_path, more, message, capsys
+):
+    if not more:
+        table = pd.read_csv(tmp_path / "panel.csv")
+        table.loc[len(table) - 35, "y"] = np.nan
+        table.to_csv(tmp_path / "panel.csv", index=False)
+    with pytest.raises(SystemExit):
+        compare.main([*panel_arguments, *more])
     assert message in capsys.readouterr().err
     assert [each.name for each in store.search_experiments()] == ["Default"]
 

@@ -20,7 +20,9 @@ def windows(data, truth, point, low=None, high=None, series=None):
     truth, point = (data.to_scaled(torch.as_tensor(each), series) for each in (truth, point))
     low, high = (point if each is None else each for each in (low, high))
     model = Naive(data.spec.to_dict())
-    return ForecastWindows(data, model, low, point, high, truth, series, torch.arange(len(truth)))
+    scaling, index = data.target_scaling(series), torch.arange(len(truth))
+    units = scaling if data.spec.metric_units == "scaled" else None
+    return ForecastWindows(model, low, point, high, truth, scaling, units, series, index, index)
 
 
 @pytest.fixture

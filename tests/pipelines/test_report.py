@@ -321,5 +321,8 @@ def test_it_is_said_from_where_the_test_part_is_forecast():
     page = page_of(data=data)
     assert "forecast from 36 rolling origins, 1 step apart. Every model was fitted once" in page
     page = page_of(data=data, refit_every=12)
-    assert "Every model was fitted anew every 12 origins" in page
+    assert "Every model was fitted anew every 12 origins" in page and "scaling stays" in page
+    panel = data | {"windows": {"test": 300}, "origins": 36, "series": 10}
+    page = page_of(data=panel, refit_every=12)
+    assert "forecast from 36 rolling origins" in page and "units of the first fit" in page
     assert "rolling origins" not in page_of()

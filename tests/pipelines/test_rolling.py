@@ -42,31 +42,32 @@ def refitted(make, every, name="linear", **options):
 
 def points(model, data):
     ahead = []
-    for current, batch in walk(model, data, "test"):
-        ahead.append(current.forecast(data.spec.split(batch.values)[0]))
+    for turn in walk(model, data, "test"):
+        ahead.append(turn.model.forecast(data.spec.split(turn.batch.values)[0]))
     return torch.cat(ahead)
+
+
+def turns_of(model, data, index=None):
+    walked = walk(model, data, "test", index)
+    return [(model.models.index(turn.model), turn.index.tolist()) for turn in walked]
 
 
 def test_a_model_that_is_fitted_once_sees_the_batches_of_the_loader(make):
     data = make(evaluation_batch_size=7)
     model = TASK.fit_baseline("naive", data, CONFIG)
-    walked = list(walk(model, data, "test"))
-    assert [len(batch.values) for _, batch in walked] == [7, 7, 6]
-    for (_, batch), wanted in zip(walked, data.loader("test"), strict=True):
+    walked = [turn.batch for turn in walk(model, data, "test")]
+    assert [len(batch.values) for batch in walked] == [7, 7, 6]
+    for batch, wanted in zip(walked, data.loader("test"), strict=True):
         assert torch.equal(batch.values, wanted.values) and torch.equal(batch.index, wanted.index)
 
 
 def test_each_origin_has_the_model_of_its_block(make):
     data, model = make(evaluation_batch_size=4), refitted(make, 8)
-    turns = [(model.models.index(m), b.index.tolist()) for m, b in walk(model, data, "test")]
+    turns = turns_of(model, data)
     assert [block for block, _ in turns] == [0, 0, 1, 1, 2]
     assert sum((index for _, index in turns), []) == list(range(20))
-    some = list(walk(model, data, "test", torch.tensor([7, 8, 19])))
-    assert [(model.models.index(m), b.index.tolist()) for m, b in some] == [
-        (0, [7]),
-        (1, [8]),
-        (2, [19]),
-    ]
+    some = turns_of(model, data, torch.tensor([19, 7, 8, 6]))
+    assert some == [(0, [7, 6]), (1, [8]), (2, [19])]
 
 
 def test_errors_are_those_of_the_blocks_in_order(make):
@@ -110,9 +111,9 @@ def test_intervals_come_from_each_blocks_own_calibration(make):
     margins = [one.conformal_margin for one in model.models]
     assert not torch.equal(margins[0], margins[1])
     hits = []
-    for current, batch in walk(model, data, "test"):
-        history, known, truth = data.spec.split(batch.values)
-        low, _, high = current.interval(history, known)
+    for turn in walk(model, data, "test"):
+        history, known, truth = data.spec.split(turn.batch.values)
+        low, _, high = turn.model.interval(history, known)
         hits.append(((low <= truth) & (truth <= high)).float())
     got = TASK.evaluate(model, data, "test").measures["conformal_coverage"]
     assert got == pytest.approx(float(torch.cat(hits).mean()))
