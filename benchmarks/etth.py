@@ -4,8 +4,8 @@
 an environment of its own: ``python3 -m venv rival && rival/bin/pip install torch==2.13.0
 neuralforecast==3.3.0`` (of torch the CPU build, which some package indexes have apart).
 
-Both get the same scaled values, windows, optimiser steps and threads, one after the other, and
-forecast every test window. Seconds are of training and forecasting; what each does besides
+Both get the same scaled values, optimiser steps, windows a step and threads, one after the other,
+and forecast every test window. Seconds are of training and forecasting; what each does besides
 (neuralforecast's data frames, Unroll's validations and calibration) is part of it. Test only
 reports: all options are those of ``compare_etth.yaml``, chosen on validation.
 """
@@ -59,6 +59,16 @@ def configurations(arguments: Sequence[str], steps: int, threads: int) -> dict[s
     }
 
 
+def with_windows(config: Mapping[str, Any], windows: int) -> dict[str, Any]:
+    """Returns a configuration whose batches hold about so many windows of one column.
+
+    A batch of Unroll's holds windows of all columns, each of which counts.
+    """
+    columns = len(config["data"]["init_args"]["target"])
+    size = {"batch_size": max(1, round(windows / columns))}
+    return deep_merge(config, {"data": {"init_args": size}})
+
+
 def unroll(config: Mapping[str, Any], data: CsvSeries, clock: str = "wall") -> dict[str, float]:
     """Trains and tests; returns ``mse`` and ``seconds`` on one of ``CLOCKS``."""
     torch.manual_seed(config["seed"])
@@ -79,7 +89,10 @@ def neuralforecast(
     threads: int,
     clock: str = "wall",
 ) -> dict[str, float]:
-    """Trains and tests in a process of its own; returns as :func:`unroll`, with ``windows``.
+    """Trains and tests in a process of its own.
+
+    Returns:
+        As :func:`unroll`, and "windows" of the test part and "step_windows" of an optimiser step.
 
     Raises:
         UserError: If the process fails.
@@ -152,10 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"neuralforecast tested {rival['windows']:.0f} windows of "
                     f"{len(data.parts['test'])}"
                 )
-            own = unroll(configs[name], data, given.clock)
+            config = with_windows(configs[name], int(rival["step_windows"]))
+            own = unroll(config, build_data(config["data"]), given.clock)
             row = {
                 "model": name,
                 "counterpart": COUNTERPARTS[name],
+                "step_windows": rival["step_windows"],
                 "mse": rival["mse"],
                 "unroll_mse": own["mse"],
                 "seconds": rival["seconds"],

@@ -66,7 +66,8 @@ def main() -> None:
     seconds = clock() - start
     error = (forecasts["forecast"] - forecasts["y"]).pow(2).mean()
     windows = int(forecasts["cutoff"].nunique())
-    print(json.dumps({"mse": float(error), "seconds": seconds, "windows": windows}))
+    found = {"mse": float(error), "seconds": seconds, "windows": windows}
+    print(json.dumps(found | {"step_windows": model.windows_batch_size}))
 
 
 if __name__ == "__main__":

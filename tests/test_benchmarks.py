@@ -301,6 +301,15 @@ def test_each_counterpart_is_trained_as_in_the_comparison(etth, hours):
     assert found["mse"] > 0 and found["seconds"] > 0
 
 
+def test_both_see_as_many_windows_in_a_step(etth, hours):
+    config = etth.configurations(hours, 2, 1)["nlinear"]
+    for windows, size in ((128, 18), (1024, 146), (2, 1)):
+        changed = etth.with_windows(config, windows)
+        assert changed["data"]["init_args"]["batch_size"] == size
+        rest = etth.deep_merge(changed, {"data": {"init_args": {"batch_size": 4}}})
+        assert rest == config
+
+
 def test_both_get_the_same_scaled_rows(etth, hours):
     data = build_data(etth.configurations(hours, 2, 1)["nlinear"]["data"])
     values = etth.scaled_values(data)
