@@ -21,6 +21,7 @@ from data_modules.channels import (
 )
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
 from data_modules.generated_panel import GeneratedPanel, generated_panel
 from data_modules.origins import check_origins
@@ -35,6 +36,7 @@ from data_modules.splitting import (
     fit_scaling_by_group,
     overlapping_block_length,
 )
+from data_modules.timestamps import with_dates
 from data_modules.typed_table import read_file
 
 _LOGGER = logging.getLogger(__name__)
@@ -161,7 +163,7 @@ class Panel(SeriesDataModule):
         self.scaling, self.transform, self.missing = scaling, transform, missing
         self.season_length, self.stride = season_length, stride
         self.origins, self.origin_stride = origins, origin_stride
-        self.separator, self.decimal, self.encoding = separator, decimal, encoding
+        self.file_format = FileFormat(separator, decimal, encoding, date_format=date_format)
         self.sizes, self.seed = [40, 730] if sizes is None else list(sizes), seed
         if len(self.sizes) != 2 or min(self.sizes) < 1:
             raise UserError(f"sizes is {self.sizes}: write a number of series and one of steps")
@@ -273,6 +275,9 @@ class Panel(SeriesDataModule):
             },
             time_column=self.time_column,
             frequency=rows.frequency,
+            file_format=with_dates(
+                self.file_format, table, None if rows.times is None else self.time_column
+            ),
         )
         # Which rows of which series are in each part.
         bounds: Any = {"offsets": rows.offsets.tolist()}
@@ -284,7 +289,7 @@ class Panel(SeriesDataModule):
     def _table(self) -> CsvTable:
         if self.path is None:
             return self._generated().table
-        return read_file(self.path, True, self.separator, self.encoding, self.decimal)
+        return read_file(self.path, self.file_format)
 
     def _generated(self) -> GeneratedPanel:
         return generated_panel(self.sizes[0], self.sizes[1], self.seed)
