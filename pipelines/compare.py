@@ -27,6 +27,7 @@ from pipelines.experiment import (
     task_name,
     user_errors,
 )
+from pipelines.first_validation import check_validation
 from pipelines.fitting import build_trainer
 from pipelines.task import find_task
 
@@ -240,6 +241,8 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
             build_model(candidate, data)
         except UserError as error:
             raise UserError(f"candidate {name!r}: {error}") from error
+    if candidates:
+        check_validation(config, data)
 
     from pipelines.comparison import Comparison
 
