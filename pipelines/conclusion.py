@@ -112,7 +112,8 @@ def register(comparison: "Comparison", parent: str) -> None:
         comparison.say(str(outcome))
         model = f"models:/{outcome.name}@{outcome.alias}"
         task = comparison.task
-        next_step = f"python -m pipelines.{task.verb} --model {model} {task.how_to_predict}"
+        options = task.how_to_use(comparison.data.spec.to_dict())
+        next_step = f"python -m pipelines.{task.verb} --model {model} {options}"
         purpose = "uses it on data of yours"
     else:
         next_step = f"python -m pipelines.register --comparison {parent}"
