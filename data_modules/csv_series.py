@@ -211,7 +211,7 @@ class CsvSeries(SeriesDataModule):
             self.known,
             calendar=self.calendar,
         )
-        channels.check({"time_column": time_column})
+        channels.check(table, {"time_column": time_column})
         times = None
         if time_column is not None:
             table, times = check_order(

@@ -57,8 +57,12 @@ class CsvTable:
         """Returns a table of these rows, in this order; lines stay those of the file."""
         return dataclasses.replace(self, cells=self.cells.iloc[rows])
 
-    def check_column(self, name: str) -> None:
+    def check_column(self, name: str, option: str | None = None) -> None:
         """Refuses the name of a column that does not exist.
+
+        Args:
+            name: The column.
+            option: What names it, such as "--data.target", if that is the user's to change.
 
         Raises:
             UserError: There is no such column.
@@ -69,9 +73,9 @@ class CsvTable:
             hint = f" Did you mean {lowered[close[0]]!r}?" if close else ""
             if len(self.names) == 1 and "," in self.names[0]:
                 hint = " If commas stand between its cells, set separator to ','."
+            advice = f"Set {option} to one of its columns" if option else "Its columns are"
             raise UserError(
-                f"{self.path} has no column {name!r}.{hint} Its columns are: "
-                f"{', '.join(self.names)}"
+                f"{self.path} has no column {name!r}.{hint} {advice}: {', '.join(self.names)}"
             )
 
     def column(self, name: str) -> pd.Series:

@@ -246,17 +246,9 @@ class GappedSeries(SplitDataModule):
             table, self.time_column, [*(targets or []), *self.inputs], self.date_format
         )
         targets = choose_targets(table, targets, [time_column, *self.inputs], "fill")
-        taken = {time_column: "time_column"} | dict.fromkeys(targets, "target")
-        for name in self.inputs:
-            if name in taken:
-                raise UserError(
-                    f"inputs names {name!r}, which {taken[name]} names already: a column has one "
-                    "role only, and is named once"
-                )
-            taken[name] = "inputs"
         # What is seen on both sides of a gap is seen in it too: there is no past to tell apart.
         channels = Channels(targets, known=self.inputs, calendar=self.calendar)
-        channels.check({"time_column": time_column})
+        channels.check(table, {"time_column": time_column}, known="inputs")
         times = None
         if time_column is not None:
             table, times = check_order(

@@ -193,7 +193,8 @@ class Panel(SeriesDataModule):
     def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
         table = self._table()
         channels = Channels(self.targets, self.past, self.known, self.static, self.calendar)
-        channels.check({"series_column": self.series_column, "time_column": self.time_column})
+        others = {"series_column": self.series_column, "time_column": self.time_column}
+        channels.check(table, others)
         if self.calendar and self.time_column is None:
             raise UserError("calendar needs timestamps: set time_column, or leave calendar out")
         rows = read_rows(table, self.series_column, self.time_column, self.date_format)
