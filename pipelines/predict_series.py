@@ -76,12 +76,14 @@ class History:
         values: The columns of numbers that the model needs, oldest row first, original units.
         texts: Its columns of texts.
         times: Its timestamps, None where there are none.
+        time_column: Where they stood.
         last: Its last time, where times are whole numbers.
     """
 
     values: pd.DataFrame
     texts: pd.DataFrame
     times: pd.DatetimeIndex | None
+    time_column: str | None = None
     last: float | None = None
 
 
@@ -93,8 +95,8 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
         config: From :func:`pipelines.predict.parser`.
 
     Returns:
-        One row for each step of the horizon: ``time`` (or ``step``, from 1), and for each target
-        its name, and ``<name>_low`` and ``<name>_high`` where the model is calibrated.
+        One row for each step of the horizon: its time, named as in the history (or ``step``, from
+        1), each target, and ``<target>_low`` and ``<target>_high`` where the model is calibrated.
 
     Raises:
         UserError: If a file or an option is wrong.
@@ -130,7 +132,7 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     except ValueError as error:
         raise UserError(f"{config.input}: {error}") from error
     frames = [
-        _frame(answer, _steps_ahead(history.times, spec))
+        _frame(answer, _steps_ahead(history, spec))
         for history, answer in zip(histories.values(), answers, strict=True)
     ]
     named = [
@@ -351,7 +353,7 @@ def read_history(table: CsvTable, config: Namespace, model: "Forecaster | Baseli
             f"{config.input} line {table.line(row)}, column {values.columns[column]!r}: the value "
             f"is missing. {advice}"
         )
-    return History(values, texts, times, last)
+    return History(values, texts, times, time_column, last)
 
 
 def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> None:
@@ -372,15 +374,13 @@ def tell(warning: str) -> None:
     print(f"warning: {warning}", file=sys.stderr)
 
 
-def _steps_ahead(
-    times: pd.DatetimeIndex | None, spec: "SeriesSpec"
-) -> tuple[str, pd.DatetimeIndex | range]:
+def _steps_ahead(history: History, spec: "SeriesSpec") -> tuple[str, pd.DatetimeIndex | range]:
     """Returns the label of the forecast's steps and what goes under it."""
-    if times is None or spec.frequency is None:
+    if history.times is None or spec.frequency is None:
         return "step", range(1, spec.horizon + 1)
     from pipelines.forecasting import times_ahead
 
-    return "time", times_ahead(times, spec)
+    return str(history.time_column), times_ahead(history.times, spec)
 
 
 def _frame(answer: dict[str, Any], steps: tuple[str, pd.DatetimeIndex | range]) -> pd.DataFrame:

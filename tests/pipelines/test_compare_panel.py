@@ -42,10 +42,10 @@ def test_a_panel_is_compared_and_forecast(store, tmp_path, capsys):
         ]
     )
     forecast = pd.read_csv(output)
-    assert list(forecast) == ["unique_id", "time", "y", "y_low", "y_high"]
+    assert list(forecast) == ["unique_id", "ds", "y", "y_low", "y_high"]
     assert (forecast.groupby("unique_id").size() == 7).all()
     assert sorted(forecast.unique_id.unique()) == names
-    assert (forecast.time.min(), forecast.time.max()) == ("2024-12-25", "2024-12-31")
+    assert (forecast.ds.min(), forecast.ds.max()) == ("2024-12-25", "2024-12-31")
     last = few.groupby("unique_id").y.agg(lambda values: values.tail(28).mean())
     level = forecast.groupby("unique_id").y.mean() / last
     assert len(level) == 6 and level.between(0.8, 1.25).all(), "each in its own units"
