@@ -46,6 +46,8 @@ class ImputationTask(Task):
         "Values were hidden at random: where values are missing for what they are, as those of a "
         "sensor that fails in the cold, errors are larger, and intervals hold less often.",
         "Gaps longer than the hidden ones are filled, without an interval; how well is not known.",
+        "Series with fewer steps than a window are filled without intervals, since calibration had "
+        "whole windows.",
         "Steps are taken to be equally far apart: a row that is missing wholly must be added.",
         "Intervals hold for each value by itself, not for all values of a gap together.",
     )

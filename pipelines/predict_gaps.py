@@ -68,11 +68,14 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
     lines = [f"{count} values filled in {len(table.cells)} rows, written to {config.output}"]
     if bare:
         lines.append(
-            f"{bare} of them have no interval: so far from a value it was not measured, or not "
-            "often enough, how well they are filled"
-            if len(table.cells) >= spec.window
-            else f"without an interval: the file has fewer rows than the {spec.window} that the "
-            "model was calibrated on"
+            f"note: {bare} of them have no interval: "
+            + (
+                "so far from a value it was not measured, or not often enough, how well they are "
+                "filled"
+                if len(table.cells) >= spec.window
+                else f"the file has {len(table.cells)} rows, fewer than the {spec.window} of a "
+                "window, and the model was calibrated on whole windows"
+            )
         )
     if config.plot is not None:
         from pipelines.gap_figures import gap_plot
