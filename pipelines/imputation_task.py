@@ -60,13 +60,6 @@ class ImputationTask(Task):
         """Rules that fill gaps, by name."""
         return IMPUTATION_BASELINES
 
-    def check_baseline(self, name: str, data: GappedSeries) -> None:
-        """Refuses the seasonal rule where no season is known."""
-        if not IMPUTATION_BASELINES[name].applies_to(data):
-            raise UserError(
-                "it needs data.season_length, the steps in a season, of less than a window"
-            )
-
     def fit_baseline(
         self, name: str, data: GappedSeries, config: Mapping[str, Any]
     ) -> ImputationBaseline:

@@ -132,8 +132,9 @@ class Task(ABC):
         Raises:
             ValueError: Says which and why.
         """
-        if not self.baselines[name].applies_to(data):
-            raise UserError("it does not apply to these data")
+        obstacle = self.baselines[name].obstacle(data)
+        if obstacle is not None:
+            raise UserError(obstacle)
 
     @abstractmethod
     def fit_baseline(self, name: str, data: Any, config: Mapping[str, Any]) -> Any:
