@@ -78,7 +78,7 @@ def error_by_gap(
                 continue
             counts = result.details[f"count_by_{group}"]
             used = np.flatnonzero(counts.any(axis=0))
-            every = class_names(counts.shape[1])
+            every = class_names(protocol.data["longest"])
             last = max(last, int(used[-1]))
             errors = costs.sum(axis=1)[:, used].mean(axis=0) / counts.sum(axis=0)[used]
             strong = result.name == chosen

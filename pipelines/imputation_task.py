@@ -38,7 +38,8 @@ class ImputationTask(Task):
     captions = {
         "error_by_gap": "Test error in gaps of so many steps, and at so many steps from the "
         "nearest value that the model sees, for one that reads the past alone an earlier one; "
-        "mean over seeds and test windows, the band is the interval of the chosen model.",
+        "mean over seeds and test windows, the band is the interval of the chosen model. A gap "
+        "that is longer than the hidden ones, by values missing beside it, counts as the longest.",
         "filled_gaps": "Test windows as the chosen model fills them: the one with the least error, "
         "the median one and the worst.",
     }
@@ -116,7 +117,7 @@ class ImputationTask(Task):
         for metric in COSTS:
             total = details[f"{metric}_by_length"]
             errors[metric] = ratio_terms(total.sum(1), count.sum(1))[:, None]
-            for k, name in enumerate(class_names(classes)):
+            for k, name in enumerate(class_names(data.spec.longest)):
                 if count[:, k].any():
                     measures[f"{metric}_{name}"] = float(total[:, k].sum() / count[:, k].sum())
         if any(len(each) for each in inside):
