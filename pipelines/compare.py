@@ -46,7 +46,12 @@ def parser() -> ArgumentParser:
     )
     add_experiment_arguments(compare_parser)
     for option, kind, default, text in (
-        ("--title", str | None, None, "Name of the comparison in the report; default: the data's."),
+        (
+            "--title",
+            str | None,
+            None,
+            "Name of the comparison in the report; default: its file, or the data's.",
+        ),
         ("--short", bool, False, "Say that this is a short run, not the reference."),
         (
             "--candidates",

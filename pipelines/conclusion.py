@@ -31,7 +31,7 @@ def _protocol(comparison: "Comparison", results: list[Result]) -> Protocol:
         nominal_coverage=comparison.config["model"]["init_args"].get("coverage"),
         data=comparison.data.describe(),
         spec=comparison.data.spec,
-        title=comparison.config["title"] or comparison.data.name,
+        title=comparison.config["title"] or comparison.data.title,
         short=comparison.config["short"],
         failures=comparison.failures,
         left_out=comparison.left_out,

@@ -212,6 +212,11 @@ def test_bad_options(options):
         Panel(**options).setup()
 
 
+def test_a_report_without_a_title_is_called_after_the_file(path):
+    assert built(path, frame((30, 30))).title == path.name == "panel.csv"
+    assert Panel().title == "panel"
+
+
 def test_short_series_are_left_out_if_asked(path):
     data = built(path, frame((60, 12, 60)), too_short="drop")
     assert data.series_names == ["s0", "s2"]
