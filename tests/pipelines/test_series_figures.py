@@ -102,6 +102,7 @@ def test_only_what_says_something_is_drawn(count, origins, missing):
         assert f'<figure id="{name}">' in html
     if count >= 10:
         assert f"each of the {count} series is one observation" in html
+    assert ("which is no contradiction" in html) == ("ranks" in pictures)
 
 
 def test_independent_windows_have_no_course_in_time():
