@@ -51,6 +51,12 @@ _LATE = {
 }
 
 
+def import_late() -> None:
+    """Imports what is imported when asked for, so that it is known by its class name."""
+    for module in _LATE.values():
+        importlib.import_module(module)
+
+
 def __getattr__(name: str) -> Any:
     """Imports a data module when it is asked for."""
     if name in _LATE:

@@ -37,19 +37,26 @@ class Channels:
     calendar: list[str] = dataclasses.field(default_factory=list)
     categories: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
-    def check(self, others: dict[str, str | None]) -> None:
-        """Refuses a column with two roles.
+    def check(self, table: CsvTable, others: dict[str, str | None], known: str = "known") -> None:
+        """Refuses a column with two roles, and one that the file has not.
 
         Args:
+            table: The file.
             others: Columns that are no inputs, such as that of the timestamps, by their option.
+            known: The option of the known columns.
 
         Raises:
             UserError: Names the column.
         """
         check_calendar(self.calendar)
         roles: dict[str, str] = {name: option for option, name in others.items() if name}
-        for option in ("target", "past", "known", "static"):
-            for name in getattr(self, "targets" if option == "target" else option):
+        for option, names in (
+            ("target", self.targets),
+            ("past", self.past),
+            (known, self.known),
+            ("static", self.static),
+        ):
+            for name in names:
                 if name in roles:
                     twice = roles[name] == option
                     raise UserError(
@@ -59,6 +66,8 @@ class Channels:
                         "one role only; leave it out of one of them"
                     )
                 roles[name] = option
+        for name, option in roles.items():
+            table.check_column(name, f"--data.{option}")
 
     @property
     def columns(self) -> list[str]:
@@ -117,7 +126,7 @@ def choose_time_column(
         UserError: There is no such column, or a format and nothing that it could be of.
     """
     if given is not None:
-        table.check_column(given)
+        table.check_column(given, "--data.time_column")
         return given
     for name in table.names:
         if name not in taken and table.looks_like_dates(name):

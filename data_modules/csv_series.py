@@ -23,6 +23,7 @@ from data_modules.channels import (
 )
 from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
 from data_modules.origins import check_origins, moved_on, rolling_origins
 from data_modules.series import SeriesDataModule, SeriesWindows, chronological_parts
@@ -36,7 +37,7 @@ from data_modules.splitting import (
     part_boundaries,
     split_ends,
 )
-from data_modules.timestamps import check_order, infer_frequency, irregular_warning
+from data_modules.timestamps import check_order, infer_frequency, irregular_warning, with_dates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -178,10 +179,7 @@ class CsvSeries(SeriesDataModule):
         self.origins = origins
         self.origin_stride = origin_stride
         self.origin_block = origin_block
-        self.header = header
-        self.separator = separator
-        self.decimal = decimal
-        self.encoding = encoding
+        self.file_format = FileFormat(separator, decimal, encoding, header, date_format)
         self.skip_rows = skip_rows
         check_split(self.split)
 
@@ -196,9 +194,7 @@ class CsvSeries(SeriesDataModule):
         return str(self.path)
 
     def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
-        table = read_table(
-            self.path, self.header, self.separator, self.encoding, self.decimal, self.skip_rows
-        )
+        table = read_table(self.path, self.file_format, self.skip_rows)
         targets = [self.target] if isinstance(self.target, str) else self.target
         others = [*self.past, *self.known]
         time_column = choose_time_column(
@@ -210,7 +206,7 @@ class CsvSeries(SeriesDataModule):
             self.known,
             calendar=self.calendar,
         )
-        channels.check({"time_column": time_column})
+        channels.check(table, {"time_column": time_column})
         times = None
         if time_column is not None:
             table, times = check_order(
@@ -260,6 +256,7 @@ class CsvSeries(SeriesDataModule):
             calendar=channels.calendar,
             time_column=time_column,
             frequency=None if times is None else infer_frequency(times),
+            file_format=with_dates(self.file_format, table, time_column),
         )
         # A block of origins belongs to the same data as the others.
         identified: dict[str, tuple[int, ...]] = dict(boundaries)

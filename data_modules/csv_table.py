@@ -20,8 +20,10 @@ import pandas as pd
 
 from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"]
+_DEFAULT = FileFormat()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,8 @@ class CsvTable:
             counted from 0 with the header and blank lines.
         breaks: Line breaks inside quoted cells before each record, to turn its number into a line.
         decimal: The decimal mark, "." or ",".
+        usual_dates: A format by which dates are read wherever it fits all of a column, such as that
+            of the file a model was trained on; None for none.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class CsvTable:
     cells: pd.DataFrame
     breaks: np.ndarray
     decimal: str = "."
+    usual_dates: str | None = None
 
     def line(self, row: int) -> int:
         """Returns the line of the file, counted from 1, on which a row of the table begins."""
@@ -52,8 +57,12 @@ class CsvTable:
         """Returns a table of these rows, in this order; lines stay those of the file."""
         return dataclasses.replace(self, cells=self.cells.iloc[rows])
 
-    def check_column(self, name: str) -> None:
+    def check_column(self, name: str, option: str | None = None) -> None:
         """Refuses the name of a column that does not exist.
+
+        Args:
+            name: The column.
+            option: What names it, such as "--data.target", if that is the user's to change.
 
         Raises:
             UserError: There is no such column.
@@ -62,9 +71,11 @@ class CsvTable:
             lowered = {each.lower(): each for each in self.names}
             close = difflib.get_close_matches(name.lower(), list(lowered), n=1)
             hint = f" Did you mean {lowered[close[0]]!r}?" if close else ""
+            if len(self.names) == 1 and "," in self.names[0]:
+                hint = " If commas stand between its cells, set separator to ','."
+            advice = f"Set {option} to one of its columns" if option else "Its columns are"
             raise UserError(
-                f"{self.path} has no column {name!r}.{hint} Its columns are: "
-                f"{', '.join(self.names)}"
+                f"{self.path} has no column {name!r}.{hint} {advice}: {', '.join(self.names)}"
             )
 
     def column(self, name: str) -> pd.Series:
@@ -142,6 +153,12 @@ class CsvTable:
             for date_format in date_formats(text)
         )
 
+    def has_usual_dates(self, name: str) -> bool:
+        """Tells whether all of a column can be read by ``usual_dates``."""
+        if self.usual_dates is None:
+            return False
+        return bool(parse_dates(self.column(name), self.usual_dates).notna().all())
+
     def times(self, name: str, date_format: str | None = None) -> pd.DatetimeIndex:
         """Returns a column as timestamps, all read by one format.
 
@@ -164,7 +181,8 @@ class CsvTable:
                 f"{self.path} line {self.line(missing[0])}, column {name!r}: the timestamp is "
                 f"missing{_others(len(missing) - 1)}. Fill it in, or remove the row."
             )
-        formats = [date_format] if date_format else date_formats(text)
+        usual = date_format or (self.usual_dates if self.has_usual_dates(name) else None)
+        formats = [usual] if usual else date_formats(text)
         parsed = {each: parse_dates(text, each) for each in formats}
         best = min(formats, key=lambda each: int(parsed[each].isna().sum()))
         wrong = np.flatnonzero(parsed[best].isna().to_numpy())
@@ -190,26 +208,15 @@ def _others(count: int) -> str:
     return f" (and {count} more like it)" if count else ""
 
 
-def read_table(
-    path: str | Path,
-    header: bool = True,
-    separator: str = ",",
-    encoding: str = "utf-8",
-    decimal: str = ".",
-    skip_rows: int = 0,
-) -> CsvTable:
+def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int = 0) -> CsvTable:
     """Reads a CSV file as text.
 
     Blank lines are skipped; in a file of one column those between values are missing values.
 
     Args:
         path: The file, possibly compressed (.gz).
-        header: Whether the first line holds the column names; without it they are column_1 and
-            so on.
-        separator: What stands between the cells: one character, "tab", or "space" for any
-            number of blanks.
-        encoding: Text encoding, such as utf-8 or latin-1.
-        decimal: The decimal mark, "." or ",".
+        written: How it is written. Without a header the columns are column_1 and so on; the
+            separator "space" is any number of blanks.
         skip_rows: Rows of data to leave out at the start.
 
     Returns:
@@ -220,7 +227,8 @@ def read_table(
     """
     path = Path(os.path.expanduser(path))
     separators = {"tab": "\t", "\\t": "\t", "space": r"\s+"}
-    separator = separators.get(separator, separator)
+    separator = separators.get(written.separator, written.separator)
+    decimal = written.decimal
     if len(separator) != 1 and separator != r"\s+":
         raise UserError(f"separator is {separator!r}: write one character, 'tab' or 'space'")
     if decimal not in (".", ",") or decimal == separator:
@@ -229,7 +237,7 @@ def read_table(
         )
     if skip_rows < 0:
         raise UserError(f"skip_rows is {skip_rows}: write a whole number of at least 0")
-    text = _read_text(path, encoding)
+    text = _read_text(path, written.encoding)
     records = _read_records(path, text, separator)
     # Line breaks inside quotes put later records on later lines.
     inside = functools.reduce(
@@ -242,7 +250,7 @@ def read_table(
         used = np.arange(used[0], used[-1] + 1)
     records = records.iloc[used]
     names = [f"column_{k + 1}" for k in range(records.shape[1])]
-    if header:
+    if written.header:
         names = _header_names(path, records.iloc[0], separator, decimal)
         records = records.iloc[1:]
     records = records.set_axis(names, axis=1)
@@ -253,7 +261,7 @@ def read_table(
             f"{path} has {len(records)} rows of data, and skip_rows leaves out {skip_rows}: "
             "write a smaller number"
         )
-    return CsvTable(path, names, records.iloc[skip_rows:], breaks, decimal)
+    return CsvTable(path, names, records.iloc[skip_rows:], breaks, decimal, written.date_format)
 
 
 def _read_text(path: Path, encoding: str) -> str:

@@ -23,6 +23,7 @@ from data_modules.channels import (
 )
 from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.gap_specification import GapSpec
 from data_modules.gap_windows import GapBatch, GapWindows, unchanged
 from data_modules.gaps import count_gaps
@@ -39,7 +40,7 @@ from data_modules.splitting import (
     separate_parts,
     split_ends,
 )
-from data_modules.timestamps import check_order, infer_frequency, irregular_warning
+from data_modules.timestamps import check_order, infer_frequency, irregular_warning, with_dates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -175,8 +176,8 @@ class GappedSeries(SplitDataModule):
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.stride = stride
         self.evaluation_stride = evaluation_stride or max(1, window // 4)
-        self.header, self.separator, self.decimal = header, separator, decimal
-        self.encoding, self.skip_rows = encoding, skip_rows
+        self.file_format = FileFormat(separator, decimal, encoding, header, date_format)
+        self.skip_rows = skip_rows
         self.steps, self.seed = steps, seed
         self._spec: GapSpec | None = None
         self._parts: dict[str, GapWindows] = {}
@@ -245,17 +246,9 @@ class GappedSeries(SplitDataModule):
             table, self.time_column, [*(targets or []), *self.inputs], self.date_format
         )
         targets = choose_targets(table, targets, [time_column, *self.inputs], "fill")
-        taken = {time_column: "time_column"} | dict.fromkeys(targets, "target")
-        for name in self.inputs:
-            if name in taken:
-                raise UserError(
-                    f"inputs names {name!r}, which {taken[name]} names already: a column has one "
-                    "role only, and is named once"
-                )
-            taken[name] = "inputs"
         # What is seen on both sides of a gap is seen in it too: there is no past to tell apart.
         channels = Channels(targets, known=self.inputs, calendar=self.calendar)
-        channels.check({"time_column": time_column})
+        channels.check(table, {"time_column": time_column}, known="inputs")
         times = None
         if time_column is not None:
             table, times = check_order(
@@ -300,6 +293,7 @@ class GappedSeries(SplitDataModule):
             calendar=channels.calendar,
             time_column=time_column,
             frequency=None if times is None else infer_frequency(times),
+            file_format=with_dates(self.file_format, table, time_column),
         )
         masks = [part.hidden.byte() for part in parts.values() if part.hidden is not None]
         series = dataclasses.replace(
@@ -313,9 +307,7 @@ class GappedSeries(SplitDataModule):
     def _table(self) -> CsvTable:
         if self.path is None:
             return generated_load(self.steps, self.seed)
-        return read_table(
-            self.path, self.header, self.separator, self.encoding, self.decimal, self.skip_rows
-        )
+        return read_table(self.path, self.file_format, self.skip_rows)
 
     def _windows(
         self, rows: Tensor, boundaries: dict[str, tuple[int, int]], targets: int

@@ -14,6 +14,7 @@ from torch import Tensor
 from data_modules.channels import Channels
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.generated_panel import GeneratedPanel, generated_panel
 from data_modules.origins import check_origins
 from data_modules.panel_origins import PanelOrigins, block_windows, find_series
@@ -24,6 +25,7 @@ from data_modules.series import SeriesDataModule, SeriesWindows
 from data_modules.specification import SeriesSpec
 from data_modules.splitting import check_split, data_digest, overlapping_block_length
 from data_modules.target_scaling import TargetScaling
+from data_modules.timestamps import with_dates
 from data_modules.typed_table import read_file
 
 _LOGGER = logging.getLogger(__name__)
@@ -171,7 +173,7 @@ class Panel(SeriesDataModule):
         self.scaling, self.transform, self.missing = scaling, transform, missing
         self.season_length, self.stride = season_length, stride
         self.origins, self.origin_stride, self.origin_block = origins, origin_stride, origin_block
-        self.separator, self.decimal, self.encoding = separator, decimal, encoding
+        self.file_format = FileFormat(separator, decimal, encoding, date_format=date_format)
         self.sizes, self.seed = [40, 730] if sizes is None else list(sizes), seed
         if len(self.sizes) != 2 or min(self.sizes) < 1:
             raise UserError(f"sizes is {self.sizes}: write a number of series and one of steps")
@@ -264,7 +266,8 @@ class Panel(SeriesDataModule):
     def _rows(self) -> PanelRows:
         """Reads the file."""
         table = self._table()
-        self._channels.check({"series_column": self.series_column, "time_column": self.time_column})
+        others = {"series_column": self.series_column, "time_column": self.time_column}
+        self._channels.check(table, others)
         if self.calendar and self.time_column is None:
             raise UserError("calendar needs timestamps: set time_column, or leave calendar out")
         rows = read_rows(table, self.series_column, self.time_column, self.date_format)
@@ -288,7 +291,7 @@ class Panel(SeriesDataModule):
     def _table(self) -> CsvTable:
         if self.path is None:
             return self._generated().table
-        return read_file(self.path, True, self.separator, self.encoding, self.decimal)
+        return read_file(self.path, self.file_format)
 
     def _generated(self) -> GeneratedPanel:
         return generated_panel(self.sizes[0], self.sizes[1], self.seed)
@@ -353,6 +356,7 @@ class Panel(SeriesDataModule):
 
     def _specified(self, values: PanelValues, block_length: int) -> SeriesSpec:
         channels = values.channels
+        dated = None if values.rows.times is None else self.time_column
         return SeriesSpec(
             channels=channels.names,
             target_channels=channels.target_channels,
@@ -375,6 +379,7 @@ class Panel(SeriesDataModule):
             ),
             time_column=self.time_column,
             frequency=values.rows.frequency,
+            file_format=with_dates(self.file_format, values.rows.table, dated),
         )
 
     def _report(

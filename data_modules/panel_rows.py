@@ -86,6 +86,18 @@ class PanelRows:
         ]
 
 
+def counts_steps(table: CsvTable, time_column: str, date_format: str | None) -> bool:
+    """Tells whether a column of times holds numbers that count the steps, and no timestamps.
+
+    Args:
+        table: The file.
+        time_column: The column.
+        date_format: How dates are written; None to find out.
+    """
+    dated = date_format is not None or table.has_usual_dates(time_column)
+    return not dated and table.number_share(time_column) == 1.0
+
+
 def read_rows(
     table: CsvTable, series_column: str, time_column: str | None, date_format: str | None
 ) -> PanelRows:
@@ -111,7 +123,7 @@ def read_rows(
     times = None
     if time_column is None:
         ticks = pd.Series(codes).groupby(codes).cumcount().to_numpy(np.int64)
-    elif table.number_share(time_column) == 1.0 and date_format is None:
+    elif counts_steps(table, time_column, date_format):
         ticks = _whole_numbers(table, time_column)
     else:
         times = table.times(time_column, date_format)

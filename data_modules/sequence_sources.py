@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_modules.csv_table import CsvTable, read_table
+from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.typed_table import read_parquet
+from data_modules.file_format import FileFormat
+from data_modules.timestamps import with_dates
+from data_modules.typed_table import read_file
 
 #: Columns that are taken for what they are called, where nothing else is said.
 STEP, TARGET = "step", "label"
@@ -33,6 +35,7 @@ class RawSequences:
         places: Where each sequence begins in its file, such as "my.csv line 7" (N).
         least_errors: What who knows the truth errs by on each label (N,), as the label may be
             wrong: 0 or 1, or the squared difference of a number; None where that is not known.
+        written: How their file is written.
     """
 
     channels: list[str]
@@ -45,6 +48,7 @@ class RawSequences:
     step_column: str | None
     places: list[str]
     least_errors: np.ndarray | None = None
+    written: FileFormat = FileFormat()
 
     def __len__(self) -> int:
         """Returns the number of sequences (N)."""
@@ -86,9 +90,7 @@ class SequenceFile:
             ``labels_path``.
         labels_path: File of ids and labels, a row for each sequence.
         group_column: Sequences that have it in common belong together.
-        separator: What stands between cells of a CSV file.
-        decimal: Its decimal mark.
-        encoding: Its text encoding.
+        written: How a CSV file is written.
     """
 
     path: str
@@ -98,9 +100,7 @@ class SequenceFile:
     target: str | None = None
     labels_path: str | None = None
     group_column: str | None = None
-    separator: str = ","
-    decimal: str = "."
-    encoding: str = "utf-8"
+    written: FileFormat = FileFormat()
 
     def read(self, labelled: bool = True) -> RawSequences:
         """Reads the file.
@@ -138,15 +138,16 @@ class SequenceFile:
             groups=groups,
             step_column=step_column,
             places=[place(table, row) for row in starts],
+            written=with_dates(
+                self.written,
+                table,
+                step_column if step_column and table.looks_like_dates(step_column) else None,
+            ),
         )
 
     def _table(self, path: str) -> CsvTable:
-        file = Path(path).expanduser()
-        if file.suffix.lower() in (".parquet", ".pq"):
-            return read_parquet(file)
-        tabs = self.separator == "," and ".tsv" in file.suffixes
-        separator = "tab" if tabs else self.separator
-        return read_table(file, True, separator, self.encoding, self.decimal)
+        tabs = self.written.separator == "," and ".tsv" in Path(path).suffixes
+        return read_file(path, self.written.changed(separator="tab") if tabs else self.written)
 
     def _step_column(self, table: CsvTable) -> str | None:
         if self.step_column is None:
@@ -180,7 +181,7 @@ class SequenceFile:
     ) -> np.ndarray:
         """Returns the label of each sequence (N,), as text."""
         if self.labels_path is None:
-            cells = _constant(table, target, codes, "label")
+            cells = _with_points(table, target, _constant(table, target, codes, "label"))
             first = np.unique(codes, return_index=True)[1]
             labels, places = cells[first], [place(table, row) for row in first]
         else:
@@ -201,7 +202,8 @@ class SequenceFile:
                     f"{f' (and {len(lacking) - 1} more)' if len(lacking) > 1 else ''}: add it, or "
                     "leave the sequence out"
                 )
-            labels = other.column(target).to_numpy(dtype=object)[rows]
+            labels = other.column(target).to_numpy(dtype=object)
+            labels = _with_points(other, target, labels)[rows]
             places = [place(other, row) for row in rows]
         empty = np.flatnonzero(labels == "")
         if len(empty):
@@ -271,6 +273,13 @@ def _constant(table: CsvTable, column: str, codes: np.ndarray, what: str) -> np.
             f"with {cells[first[codes[row]]]!r}: a sequence has one {what}"
         )
     return cells
+
+
+def _with_points(table: CsvTable, column: str, cells: np.ndarray) -> np.ndarray:
+    """Returns a column's text (R,); numbers with a decimal comma with a point in its place."""
+    if table.decimal != "," or table.number_share(column) < 1.0:
+        return cells
+    return np.array([str(cell).replace(",", ".") for cell in cells], dtype=object)
 
 
 def _order(table: CsvTable, codes: np.ndarray, step_column: str | None) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.sequence_values import Missing, without_gaps
 
 
@@ -34,6 +35,7 @@ class SequenceSpec:
         id_column: Name of the column that tells sequences apart.
         step_column: Name of the column that orders the steps of a sequence; None for the order of
             the rows.
+        file_format: How the file was written.
         noise_floor: Error rate on the test part, or mean squared error of a number, of who knows
             the truth, as a list of one; None where it is not known.
         digest: Identifies the split data: first 16 hexadecimal digits of a SHA-256.
@@ -51,6 +53,7 @@ class SequenceSpec:
     missing: Missing = "error"
     id_column: str = "id"
     step_column: str | None = None
+    file_format: FileFormat = dataclasses.field(default_factory=FileFormat)
     noise_floor: list[float] | None = None
     digest: str = ""
 
@@ -90,7 +93,9 @@ class SequenceSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuilds a specification from :meth:`to_dict`."""
-        return cls(**values)
+        # Models that were saved before there was a format know none.
+        written = FileFormat(**values.get("file_format", {}))
+        return cls(**values | {"file_format": written})
 
     def to_scaled(self, values: np.ndarray) -> Tensor:
         """Prepares the values of one sequence as all were that the model was trained on.

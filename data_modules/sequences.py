@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 from data_modules.length_batches import LengthBatches
 from data_modules.sequence_batches import SequencePart
 from data_modules.sequence_generators import generate
@@ -169,9 +170,7 @@ class Sequences(SplitDataModule):
             target=target,
             labels_path=labels_path,
             group_column=group_column,
-            separator=separator,
-            decimal=decimal,
-            encoding=encoding,
+            written=FileFormat(separator, decimal, encoding),
         )
         self.calibration_fraction = calibration_fraction
         self.seed = seed
@@ -250,6 +249,7 @@ class Sequences(SplitDataModule):
             missing=self.missing,
             id_column=self.id_column,
             step_column=raw.step_column,
+            file_format=raw.written,
             noise_floor=None
             if raw.least_errors is None
             else [float(raw.least_errors[rows["test"]].mean())],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data_modules.covariates import calendar_channels, category_channels
+from data_modules.file_format import FileFormat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class SeriesSpec:
         series: For each series of such data the location and the scale of its targets (2, K),
             which stand in the place of ``location`` and ``scale`` (:meth:`of_series`).
         time_column: Name of the column of timestamps, if any.
+        file_format: How the file was written.
         frequency: pandas offset alias of the time step, None where there are no timestamps.
         digest: Identifies the split data: first 16 hexadecimal digits of a SHA-256.
     """
@@ -64,6 +66,7 @@ class SeriesSpec:
     series: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
     time_column: str | None = None
     frequency: str | None = None
+    file_format: FileFormat = dataclasses.field(default_factory=FileFormat)
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -159,7 +162,9 @@ class SeriesSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Returns the specification that ``to_dict`` turned into plain values."""
-        return cls(**values)
+        # Models that were saved before there was a format know none.
+        written = FileFormat(**values.get("file_format", {}))
+        return cls(**values | {"file_format": written})
 
     def to_scaled(self, raw: Tensor) -> Tensor:
         """Scales values as they come from a user.

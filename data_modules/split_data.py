@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
@@ -70,6 +71,12 @@ class SplitDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
         """Short name of the data set."""
+
+    @property
+    def title(self) -> str:
+        """What a report is called that has no other title: the file, if the data are of one."""
+        path = getattr(self, "path", None)
+        return self.name if path is None else Path(path).name
 
     @property
     @abstractmethod

@@ -7,7 +7,9 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from data_modules.csv_table import CsvTable
+from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 
 
 def check_order(
@@ -71,6 +73,27 @@ def check_order(
         f"{table.path} line {table.line(row)}, column {time_column!r}: {times[row]} stands on line "
         f"{table.line(first)} already ({int(repeated.sum())} rows repeat a timestamp). {advice}"
     )
+
+
+def with_dates(written: FileFormat, table: CsvTable, time_column: str | None) -> FileFormat:
+    """Returns how a file is written, with the format of its dates where it had to be found.
+
+    Args:
+        written: What is known of it.
+        table: The file.
+        time_column: Its column of timestamps, as :meth:`CsvTable.times` has read it; None for none.
+
+    Returns:
+        Without a format of dates for ISO 8601, and where several formats read them alike.
+    """
+    if time_column is None or written.date_format is not None:
+        return written
+    text = table.column(time_column)
+    iso, *others = date_formats(text)
+    if parse_dates(text.iloc[:1], iso).notna().all():
+        return written
+    fitting = [each for each in others if parse_dates(text, each).notna().all()]
+    return written.changed(date_format=fitting[0]) if len(fitting) == 1 else written
 
 
 def infer_frequency(times: pd.DatetimeIndex) -> str | None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
 
 
 class TypedTable(CsvTable):
@@ -77,11 +78,9 @@ def read_parquet(path: Path) -> TypedTable:
     return TypedTable.of(frame.reset_index(drop=True), path)
 
 
-def read_file(
-    path: str | Path, header: bool, separator: str, encoding: str, decimal: str
-) -> CsvTable:
+def read_file(path: str | Path, written: FileFormat) -> CsvTable:
     """Reads a Parquet file, by its ending, or else a CSV file as :func:`read_table` does."""
     path = Path(path).expanduser()
     if path.suffix.lower() in (".parquet", ".pq"):
         return read_parquet(path)
-    return read_table(path, header, separator, encoding, decimal)
+    return read_table(path, written)

@@ -78,9 +78,17 @@ class SeasonalNaive(Baseline):
         self.register_buffer("season", torch.tensor(0))
 
     @classmethod
-    def applies_to(cls, data: "SeriesDataModule") -> bool:
-        """Where a season fits into a window."""
-        return data.spec.window >= max(2, data.spec.season_length or 2)
+    def obstacle(cls, data: "SeriesDataModule") -> str | None:
+        """A season that does not fit into a window."""
+        season, window = data.spec.season_length, data.spec.window
+        if window >= max(2, season or 2):
+            return None
+        if season is None:
+            return f"no season fits into a window of {window} steps: raise data.window"
+        return (
+            f"a season of {season} steps (data.season_length) does not fit into a window of "
+            f"{window}: raise data.window"
+        )
 
     @property
     def minimum_history(self) -> int:

@@ -79,16 +79,17 @@ class ClassicalBaseline(Baseline):
         self._lengths: list[int] = []
 
     @classmethod
-    def applies_to(cls, data: "SeriesDataModule") -> bool:
-        """To series that go on from the training part into the test part.
-
-        Raises:
-            ValueError: The package is not installed.
-        """
+    def obstacle(cls, data: "SeriesDataModule") -> str | None:
+        """Series that do not go on from the training part into the test part; or no package."""
         if importlib.util.find_spec("statsforecast") is None:
-            raise ValueError(f"it needs the package statsforecast: {INSTALL}")
+            return f"it needs the package statsforecast: {INSTALL}"
         test = data.parts["test"]
-        return test.whole(0).values.shape[1] > test.length
+        if test.whole(0).values.shape[1] > test.length:
+            return None
+        return (
+            "it forecasts what follows the rows that it is fitted to, and the series of the test "
+            "part are others than those of training"
+        )
 
     @property
     def init_args(self) -> dict[str, Any]:

@@ -32,7 +32,12 @@ class FittedModel(nn.Module):
     @classmethod
     def applies_to(cls, data: Any) -> bool:
         """Tells whether the model makes sense for data that are set up."""
-        return True
+        return cls.obstacle(data) is None
+
+    @classmethod
+    def obstacle(cls, data: Any) -> str | None:
+        """Returns why the model makes no sense for data that are set up; None where it does."""
+        return None
 
     @property
     def init_args(self) -> dict[str, Any]:

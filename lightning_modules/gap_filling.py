@@ -46,7 +46,7 @@ class GapFilling(nn.Module):
             ValueError: If the nominal coverage is no share.
         """
         check_coverage(self.coverage)
-        classes = int(distance_class(torch.tensor(self.spec.longest))) + 1
+        classes = len(class_names(self.spec.longest))
         margin = torch.full((classes, len(self.spec.series.target_channels)), math.nan)
         self.register_buffer("conformal_margin", margin)
 
@@ -128,7 +128,9 @@ def distance_class(steps: Tensor) -> Tensor:
     return (steps.clamp(min=1) - 0.5).log2().floor().long() + 1
 
 
-def class_names(classes: int) -> list[str]:
-    """Returns how each class is written: "1", "2", "3-4", "5-8", ..."""
+def class_names(longest: int) -> list[str]:
+    """Returns how each class of up to so many steps is written: "1", "2", "3-4", "5-8", "9-12"."""
+    classes = int(distance_class(torch.tensor(longest))) + 1
     bounds = [(2 ** (each - 1) + 1, 2**each) if each else (1, 1) for each in range(classes)]
+    bounds[-1] = (bounds[-1][0], longest)
     return [str(low) if low == high else f"{low}-{high}" for low, high in bounds]

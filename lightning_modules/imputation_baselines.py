@@ -96,10 +96,17 @@ class Seasonal(ImputationBaseline):
     """
 
     @classmethod
-    def applies_to(cls, data: "GappedSeries") -> bool:
-        """Where the data say how long a season is, and one fits into a window."""
-        season = data.spec.series.season_length
-        return season is not None and season < data.spec.series.window
+    def obstacle(cls, data: "GappedSeries") -> str | None:
+        """A season that is not told, or does not fit into a window."""
+        season, window = data.spec.series.season_length, data.spec.series.window
+        if season is not None and season < window:
+            return None
+        if season is None:
+            return "it needs data.season_length, the steps in a season, of less than a window"
+        return (
+            f"a season of {season} steps (data.season_length) does not fit into a window of "
+            f"{window}: raise data.window"
+        )
 
     def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
         season = self.spec.series.season_length

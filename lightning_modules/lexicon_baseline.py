@@ -97,19 +97,16 @@ class Lexicon(TextBaseline):
         """
         super().__init__(spec)
         classes = self.spec.classes
-        if not _knows(classes):
-            raise ValueError(
-                "a lexicon knows only the classes negative and positive, not "
-                f"{', '.join(classes)}: leave this baseline out, or name the classes so"
-            )
+        if (unknown := _unknown(classes)) is not None:
+            raise ValueError(unknown)
         self._positive = classes.index("positive")
         self.register_buffer("prior", torch.tensor(0.0))
         self.register_buffer("slope", torch.tensor(0.0))
 
     @classmethod
-    def applies_to(cls, data: "Tweets") -> bool:
-        """Where the classes are negative and positive."""
-        return _knows(data.spec.classes)
+    def obstacle(cls, data: "Tweets") -> str | None:
+        """Other classes than negative and positive."""
+        return _unknown(data.spec.classes)
 
     @property
     def parameter_count(self) -> int:
@@ -147,5 +144,10 @@ def lexicon_scores(texts: Words) -> Tensor:
     return torch.tensor(scores, dtype=torch.float32)
 
 
-def _knows(classes: list[str]) -> bool:
-    return sorted(classes) == ["negative", "positive"]
+def _unknown(classes: list[str]) -> str | None:
+    if sorted(classes) == ["negative", "positive"]:
+        return None
+    return (
+        f"a lexicon knows only the classes negative and positive, not {', '.join(classes)}: leave "
+        "this baseline out, or name the classes so"
+    )

@@ -53,12 +53,17 @@ class SineOracle(Baseline):
         self.register_buffer("step", torch.tensor(0.0, dtype=torch.float64))
 
     @classmethod
-    def applies_to(cls, data: "SeriesDataModule") -> bool:
-        """To plain sums of sines alone."""
-        return (
+    def obstacle(cls, data: "SeriesDataModule") -> str | None:
+        """Anything but plain sums of sines."""
+        if (
             getattr(data, "kind", None) == "sum_of_sines"
             and not getattr(data, "trend", 0)
             and not getattr(data, "seasonality", 0)
+        ):
+            return None
+        return (
+            "the oracle knows one equation, that of SyntheticSeries of kind 'sum_of_sines' "
+            "without trend and seasonality: leave it out for other data"
         )
 
     @property
@@ -67,11 +72,8 @@ class SineOracle(Baseline):
         return 4
 
     def _fit(self, data: "SeriesDataModule") -> None:
-        if not self.applies_to(data):
-            raise ValueError(
-                "the oracle knows one equation, that of SyntheticSeries of kind 'sum_of_sines' "
-                "without trend and seasonality: leave it out for other data"
-            )
+        if (obstacle := self.obstacle(data)) is not None:
+            raise ValueError(obstacle)
         # The series lie on an even grid from 0 to 1, both ends included.
         self.step.fill_(1 / (self.spec.window + self.spec.horizon - 1))
 

@@ -29,6 +29,7 @@ from pipelines.experiment import (
     task_name,
     user_errors,
 )
+from pipelines.first_validation import check_validation
 from pipelines.fitting import build_trainer
 from pipelines.task import find_task
 
@@ -47,7 +48,12 @@ def parser() -> ArgumentParser:
     )
     add_experiment_arguments(compare_parser)
     for option, kind, default, text in (
-        ("--title", str | None, None, "Name of the comparison in the report; default: the data's."),
+        (
+            "--title",
+            str | None,
+            None,
+            "Name of the comparison in the report; default: its file, or the data's.",
+        ),
         ("--short", bool, False, "Say that this is a short run, not the reference."),
         (
             "--candidates",
@@ -252,6 +258,8 @@ def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:
             build_model(candidate, data)
         except UserError as error:
             raise UserError(f"candidate {name!r}: {error}") from error
+    if candidates:
+        check_validation(config, data)
 
     from pipelines.comparison import Comparison
 

@@ -31,7 +31,7 @@ def _protocol(comparison: "Comparison", results: list[Result]) -> Protocol:
         nominal_coverage=comparison.config["model"]["init_args"].get("coverage"),
         data=comparison.data.describe(),
         spec=comparison.data.spec,
-        title=comparison.config["title"] or comparison.data.name,
+        title=comparison.config["title"] or comparison.data.title,
         short=comparison.config["short"],
         failures=comparison.failures,
         left_out=comparison.left_out,
@@ -112,7 +112,8 @@ def register(comparison: "Comparison", parent: str) -> None:
         comparison.say(str(outcome))
         model = f"models:/{outcome.name}@{outcome.alias}"
         task = comparison.task
-        next_step = f"python -m pipelines.{task.verb} --model {model} {task.how_to_predict}"
+        options = task.how_to_use(comparison.data.spec.to_dict())
+        next_step = f"python -m pipelines.{task.verb} --model {model} {options}"
         purpose = "uses it on data of yours"
     else:
         next_step = f"python -m pipelines.register --comparison {parent}"

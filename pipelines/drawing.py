@@ -2,11 +2,12 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from pipelines.results import Protocol, Result
 
@@ -35,6 +36,8 @@ COLOURS = [
 ]  # fmt: skip
 GREYS = ["#6b7280", "#868d99", "#4b5563", "#79818d", "#374151", "#5d6470"]
 LIMIT = "#111827"
+FEWEST_LABELS = 3
+"""With fewer numbers on it an axis cannot be read."""
 
 
 def model_colours(results: Sequence[Result]) -> dict[str, str]:
@@ -46,6 +49,20 @@ def model_colours(results: Sequence[Result]) -> dict[str, str]:
         | {name: GREYS[i % len(GREYS)] for i, name in enumerate(baselines)}
         | {result.name: LIMIT for result in results if result.kind == "limit"}
     )
+
+
+def beside_truth(best: pd.Series | None, colours: Mapping[str, str]) -> str:
+    """Returns the colour of the chosen model's answers beside what was observed.
+
+    That is black and grey, as baselines are elsewhere: here they get a colour that no network has.
+
+    Args:
+        best: The row of the chosen model, if there is one.
+        colours: Of the models.
+    """
+    if best is not None and best["kind"] == "network":
+        return colours[best["model"]]
+    return next((each for each in COLOURS if each not in colours.values()), COLOURS[0])
 
 
 def wrapped(text: str) -> str:
@@ -69,20 +86,34 @@ def titled(axes: Axes, title: str, subtitle: str) -> None:
 
 def tick(value: float) -> str:
     """Writes a tick as a plain number, without an exponent."""
-    return f"{value:,.0f}" if value >= 1 else f"{value:.10f}".rstrip("0").rstrip(".")
+    return f"{value:,.10f}".rstrip("0").rstrip(".")
 
 
 def readable_log(axes: Axes, which: Literal["x", "y"] = "y") -> None:
-    """Labels a log axis with plain numbers; a linear one has them anyway."""
+    """Labels a log axis with plain numbers; a linear one has them anyway.
+
+    One so short that hardly a round number lies on it is labelled as a linear one is.
+    """
     axis = axes.yaxis if which == "y" else axes.xaxis
     if axis.get_scale() != "log":
         return
     low, high = axis.get_view_interval()
-    narrow = high / low < 100
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def is_enough(digits: tuple[int, ...]) -> bool:
+        inside = (low <= digit * 10.0**power <= high for power in powers for digit in digits)
+        return sum(inside) >= FEWEST_LABELS
+
+    digits = next(filter(is_enough, [(1,), (1, 2, 3, 5)]), None)
+    if digits is None:
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+        return
 
     def label(value: float, _: int) -> str:
         digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
-        return tick(value) if digit == 1 or (narrow and digit in (2, 3, 5)) else ""
+        return tick(value) if digit in digits else ""
 
     axis.set_major_formatter(FuncFormatter(label))
     axis.set_minor_formatter(FuncFormatter(label))

@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from data_modules import import_late
 from data_modules.errors import UserError
 from data_modules.split_data import SplitDataModule
 from lightning_modules.architectures import Architecture
@@ -50,6 +51,7 @@ FILLED_IN_TRAINER = {
 
 def add_experiment_arguments(parser: ArgumentParser) -> None:
     """Adds everything that defines one training run to a parser."""
+    import_late()  # else their options and names are not in the help
     parser.add_argument("--config", action="config", help="YAML file with any of these options.")
     parser.add_subclass_arguments(
         L.LightningDataModule,

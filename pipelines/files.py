@@ -1,12 +1,17 @@
 """Files that a user names: read, and written without writing over what is read."""
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from jsonargparse import Namespace
 
+from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
+from data_modules.file_format import FileFormat
+from data_modules.typed_table import read_file
 
 
 def check_files(read: Mapping[str, str | None], written: Mapping[str, str | None]) -> None:
@@ -31,6 +36,36 @@ def check_files(read: Mapping[str, str | None], written: Mapping[str, str | None
             raise UserError(f"{name}: there is no folder {paths[name].parent}: create it first")
         if paths[name].is_dir():
             raise UserError(f"{name}: {given[name]} is a folder: write the path of a file")
+
+
+def read_input(path: str, config: Namespace, kept: FileFormat, columns: Sequence[str]) -> CsvTable:
+    """Reads a table that a model is given.
+
+    Args:
+        path: The file.
+        config: From :func:`pipelines.predict.parser`.
+        kept: The format of the model's data.
+        columns: That the model needs.
+
+    Raises:
+        UserError: If it cannot be read, or has one column, which is not needed: then what stands
+            between its cells was taken for a part of them.
+    """
+    table = read_file(path, input_format(config, kept))
+    if columns and len(table.names) == 1 and table.names[0] not in columns:
+        table.check_column(columns[0])
+    return table
+
+
+def input_format(config: Namespace, kept: FileFormat) -> FileFormat:
+    """Returns how the files that a model is given are written: as its data were, unless told.
+
+    Args:
+        config: From :func:`pipelines.predict.parser`; options that are None are not told.
+        kept: The format of the model's data.
+    """
+    names = [field.name for field in dataclasses.fields(FileFormat)]
+    return kept.changed(**{name: config[name] for name in names})
 
 
 def _same(first: Path, second: Path) -> bool:

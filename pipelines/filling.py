@@ -48,7 +48,8 @@ class Filled(BaseModel):
     Attributes:
         columns: The targets, with their gaps filled; what was given is as it was.
         low: Lower ends of the intervals, null where a value was given, and where how sure the model
-            is was never measured: farther from a given value than in calibration.
+            is was never measured: farther from a given value than in calibration, and everywhere
+            in a series with fewer steps than a window, of which calibration had whole ones alone.
         high: Upper ends of the intervals.
         coverage: Share of values that the intervals are meant to hold.
     """
@@ -110,7 +111,8 @@ def fill_series(
     """Fills the gaps of a series of any length, window by window.
 
     Windows are as long as those that the model was trained with, a quarter of their length apart,
-    and each value is taken from the one in which it stands nearest to the middle.
+    and each value is taken from the one in which it stands nearest to the middle. A series that is
+    shorter than a window is filled as it is, without an interval.
 
     Args:
         model: From :func:`lightning_modules.saving.load_model`.

@@ -25,6 +25,7 @@ from data_modules.split_data import SplitDataModule
 from lightning_modules.optimization import OptimizedModule
 from pipelines import devices
 from pipelines.experiment import build_model, explained
+from pipelines.first_validation import check_validation
 from pipelines.resuming import CheckpointFolder, LastCheckpoint, WholeFiles, how_to_go_on
 from pipelines.staged_training import Averaging, BestCheckpoint, Stage, StagedTraining
 
@@ -210,18 +211,6 @@ def make_recipe(
     return Recipe(curves, best, callbacks, staged=bool(stages))
 
 
-def check_validation(config: Mapping[str, Any], data: SplitDataModule) -> None:
-    """Refuses to validate every so many steps where an epoch has fewer."""
-    trainer = config["trainer"]
-    interval, batches = trainer.get("val_check_interval"), len(data.loader("train", shuffle=True))
-    by_epoch = trainer.get("check_val_every_n_epoch", 1) is not None
-    if isinstance(interval, int) and by_epoch and interval > batches:
-        raise UserError(
-            f"trainer.val_check_interval is {interval}, but an epoch has {batches} steps: write at "
-            "most that, or count over epochs with trainer.check_val_every_n_epoch null."
-        )
-
-
 def check_threads(config: Mapping[str, Any]) -> None:
     """Refuses a training without a thread."""
     if config["num_threads"] < 1:
@@ -344,8 +333,10 @@ def fit(
             raise
     if not curves.curves["validation"]:
         raise UserError(
-            "trainer: training ended before its first validation, which chooses the model; give "
-            "max_epochs or max_steps at least one epoch, and do not limit validation to nothing."
+            "trainer: training ended before its first validation, which chooses the model: "
+            "validate sooner with trainer.val_check_interval or trainer.check_val_every_n_epoch, "
+            "or give max_steps, max_epochs or max_time more, and do not limit validation to "
+            "nothing."
         )
     last_step = int(curves.curves["step"][-1])
     if last_step < curves.first_step:

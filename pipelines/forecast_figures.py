@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pipelines.alternatives import chosen_row
-from pipelines.drawing import COLOURS, error_label, readable_log, titled, wrapped
+from pipelines.drawing import beside_truth, error_label, readable_log, titled, wrapped
 from pipelines.formatting import percent, ratio
 from pipelines.labels import label_line_ends
 from pipelines.results import Protocol, Result
@@ -136,7 +136,7 @@ def forecast_examples_figure(
 ) -> Figure:
     """Draws forecasts of the chosen model against the truth, window below window."""
     best = chosen_row(table)
-    colour = colours[best["model"]] if best is not None else COLOURS[0]
+    colour = beside_truth(best, colours)
     count, _, all_targets = forecasts.truth.shape
     targets = min(all_targets, 3)
     figure = Figure(figsize=(max(9.5, 4.6 * targets), 2.6 * count + 1.1), layout="constrained")
@@ -174,7 +174,7 @@ def gallery_figure(
         colours: Of the models.
     """
     best = chosen_row(table)
-    colour = colours[best["model"]] if best is not None else COLOURS[0]
+    colour = beside_truth(best, colours)
     count = len(gallery.titles)
     columns = min(4, count)
     lines = -(-count // columns)

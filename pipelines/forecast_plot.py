@@ -33,7 +33,7 @@ def plot(history: "History", frame: pd.DataFrame, answer: dict[str, Any], title:
     """
     targets = list(answer["forecast"])
     tail = min(len(history.values), max(TAIL_PER_STEP * len(frame), SHORTEST_TAIL))
-    dated = "time" == frame.columns[0] and history.times is not None
+    dated = pd.api.types.is_datetime64_any_dtype(frame.iloc[:, 0])
     ahead = frame.iloc[:, 0].to_numpy()
     before: Any = np.arange(1 - tail, 1)
     if dated and history.times is not None:

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 
 from data_modules.series import SeriesDataModule
+from data_modules.specification import SeriesSpec
 from lightning_modules.baselines import BASELINES, Baseline
 from lightning_modules.classical_baselines import ClassicalBaseline
 from lightning_modules.forecaster import Forecaster
@@ -102,6 +103,11 @@ class ForecastingTask(Task):
     )
     run_pictures = ("learning_curves", *captions)
     how_to_predict = "--input history.csv --output forecast.csv"
+
+    def how_to_use(self, spec: Mapping[str, Any]) -> str:
+        """Asks for the columns that are known ahead, where there are any."""
+        known = SeriesSpec.from_dict(dict(spec)).known_columns
+        return self.how_to_predict + (" --future future.csv" if known else "")
 
     @property
     def baselines(self) -> Mapping[str, type[Baseline]]:

@@ -12,7 +12,8 @@ def number(value: float, like: float | None = None) -> str:
 
     Args:
         value: The number; nan and infinity are written as :data:`MISSING`.
-        like: Write as many decimals as this number gets, for the ends of its interval.
+        like: Write as many decimals as this number gets, for the ends of its interval; more where
+            a small one would look like 0.
 
     Returns:
         Such as "0.00301", "13.1", "1,230" or "2.1e-07".
@@ -26,7 +27,10 @@ def number(value: float, like: float | None = None) -> str:
     exponent = int(f"{abs(guide):.2e}".partition("e")[2])
     if exponent >= 9 or exponent < -5:
         return f"{value:.2e}"
-    return f"{value:,.{max(0, 2 - exponent)}f}"
+    text = f"{value:,.{max(0, 2 - exponent)}f}"
+    # What is left of a 0 after floating-point arithmetic is one.
+    vanished = not text.strip("-0.") and abs(value) > 1e-9 * abs(guide)
+    return f"{value:.2g}" if vanished else text
 
 
 def count(value: float) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lightning_modules.gap_filling import class_names
 from lightning_modules.interpolation import gap_lengths
 from pipelines.alternatives import chosen_row
-from pipelines.drawing import COLOURS, STYLE, error_label, readable_log
+from pipelines.drawing import COLOURS, STYLE, beside_truth, error_label, readable_log
 from pipelines.formatting import percent, ratio
 from pipelines.labels import label_line_ends
 from pipelines.results import Protocol, Result
@@ -78,7 +78,7 @@ def error_by_gap(
                 continue
             counts = result.details[f"count_by_{group}"]
             used = np.flatnonzero(counts.any(axis=0))
-            every = class_names(counts.shape[1])
+            every = class_names(protocol.data["longest"])
             last = max(last, int(used[-1]))
             errors = costs.sum(axis=1)[:, used].mean(axis=0) / counts.sum(axis=0)[used]
             strong = result.name == chosen
@@ -148,7 +148,7 @@ def filled_gaps_figure(
 ) -> Figure:
     """Draws windows as the chosen model fills them against the truth, window below window."""
     best = chosen_row(table)
-    colour = colours[best["model"]] if best is not None else COLOURS[0]
+    colour = beside_truth(best, colours)
     count, window, all_targets = filled.truth.shape
     targets = min(all_targets, 3)
     steps = np.arange(window)

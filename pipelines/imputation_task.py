@@ -38,7 +38,8 @@ class ImputationTask(Task):
     captions = {
         "error_by_gap": "Test error in gaps of so many steps, and at so many steps from the "
         "nearest value that the model sees, for one that reads the past alone an earlier one; "
-        "mean over seeds and test windows, the band is the interval of the chosen model.",
+        "mean over seeds and test windows, the band is the interval of the chosen model. A gap "
+        "that is longer than the hidden ones, by values missing beside it, counts as the longest.",
         "filled_gaps": "Test windows as the chosen model fills them: the one with the least error, "
         "the median one and the worst.",
     }
@@ -46,6 +47,8 @@ class ImputationTask(Task):
         "Values were hidden at random: where values are missing for what they are, as those of a "
         "sensor that fails in the cold, errors are larger, and intervals hold less often.",
         "Gaps longer than the hidden ones are filled, without an interval; how well is not known.",
+        "Series with fewer steps than a window are filled without intervals, since calibration had "
+        "whole windows.",
         "Steps are taken to be equally far apart: a row that is missing wholly must be added.",
         "Intervals hold for each value by itself, not for all values of a gap together.",
     )
@@ -57,13 +60,6 @@ class ImputationTask(Task):
     def baselines(self) -> Mapping[str, type[ImputationBaseline]]:
         """Rules that fill gaps, by name."""
         return IMPUTATION_BASELINES
-
-    def check_baseline(self, name: str, data: GappedSeries) -> None:
-        """Refuses the seasonal rule where no season is known."""
-        if not IMPUTATION_BASELINES[name].applies_to(data):
-            raise UserError(
-                "it needs data.season_length, the steps in a season, of less than a window"
-            )
 
     def fit_baseline(
         self, name: str, data: GappedSeries, config: Mapping[str, Any]
@@ -121,7 +117,7 @@ class ImputationTask(Task):
         for metric in COSTS:
             total = details[f"{metric}_by_length"]
             errors[metric] = ratio_terms(total.sum(1), count.sum(1))[:, None]
-            for k, name in enumerate(class_names(classes)):
+            for k, name in enumerate(class_names(data.spec.longest)):
                 if count[:, k].any():
                     measures[f"{metric}_{name}"] = float(total[:, k].sum() / count[:, k].sum())
         if any(len(each) for each in inside):

@@ -53,8 +53,19 @@ def parser() -> ArgumentParser:
             "CSV file with the history or the gaps, oldest row first; texts; or sequences.",
         ),
         ("--output", str | None, None, "CSV file that receives the answer."),
-        ("--separator", str, ",", "One character, 'tab' or 'space'."),
-        ("--encoding", str, "utf-8", "Text encoding, such as utf-8 or latin-1."),
+        (
+            "--separator",
+            str | None,
+            None,
+            "One character, 'tab' or 'space'; default: that of the model's data, of texts a comma.",
+        ),
+        (
+            "--encoding",
+            str | None,
+            None,
+            "Text encoding, such as utf-8 or latin-1; default: that of the model's data, of texts "
+            "utf-8.",
+        ),
     ):
         predict_parser.add_argument(option, type=kind, default=default, help=text)
     groups: dict[str, Any] = {}

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from jsonargparse import Namespace
 
-from data_modules.csv_table import CsvTable, read_table
+from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.timestamps import check_order, irregular_steps
 from pipelines import predict_series
-from pipelines.files import check_files, write_csv
+from pipelines.files import check_files, read_input, write_csv
 
 if TYPE_CHECKING:
     from data_modules.gap_specification import GapSpec
@@ -53,9 +53,8 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
     check_files({"input": config.input}, {name: config[name] for name in ("output", "plot")})
     predict_series.check_plot(config.plot)
     spec = model.spec.series
-    table = read_table(
-        config.input, config.header, config.separator, config.encoding, config.decimal
-    )
+    columns = [*spec.number_columns, *spec.categories]
+    table = read_input(config.input, config, spec.file_format, columns)
     table, times = _in_order(table, model, config)
     filled = fill_series(
         model,
@@ -69,11 +68,14 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
     lines = [f"{count} values filled in {len(table.cells)} rows, written to {config.output}"]
     if bare:
         lines.append(
-            f"{bare} of them have no interval: so far from a value it was not measured, or not "
-            "often enough, how well they are filled"
-            if len(table.cells) >= spec.window
-            else f"without an interval: the file has fewer rows than the {spec.window} that the "
-            "model was calibrated on"
+            f"note: {bare} of them have no interval: "
+            + (
+                "so far from a value it was not measured, or not often enough, how well they are "
+                "filled"
+                if len(table.cells) >= spec.window
+                else f"the file has {len(table.cells)} rows, fewer than the {spec.window} of a "
+                "window, and the model was calibrated on whole windows"
+            )
         )
     if config.plot is not None:
         from pipelines.gap_figures import gap_plot

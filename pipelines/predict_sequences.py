@@ -10,7 +10,7 @@ from data_modules.errors import UserError
 from data_modules.sequence_sources import SequenceFile
 from data_modules.sequence_specification import SequenceSpec
 from pipelines import predict_series
-from pipelines.files import check_files, write_csv
+from pipelines.files import check_files, input_format, write_csv
 
 #: Option, type, default and help: the one of a history that any file of numbers has.
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = tuple(
@@ -47,9 +47,7 @@ def predict(model: Any, config: Namespace) -> list[str]:
         id_column=spec.id_column,
         step_column=spec.step_column,
         values=tuple(spec.channels),
-        separator=config.separator,
-        decimal=config.decimal,
-        encoding=config.encoding,
+        written=input_format(config, spec.file_format),
     ).read(labelled=False)
     scaled = []
     for row, (start, end) in enumerate(zip(raw.offsets[:-1], raw.offsets[1:], strict=True)):

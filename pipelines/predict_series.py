@@ -12,10 +12,9 @@ from jsonargparse import Namespace
 
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.panel_rows import read_rows
+from data_modules.panel_rows import counts_steps, read_rows
 from data_modules.timestamps import check_order, irregular_steps
-from data_modules.typed_table import read_file
-from pipelines.files import check_files, write_csv
+from pipelines.files import check_files, read_input, write_csv
 
 if TYPE_CHECKING:
     from data_modules.specification import SeriesSpec
@@ -39,7 +38,13 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
         None,
         "Column of timestamps; default: the one that the model was trained with, if present.",
     ),
-    ("--date_format", str | None, None, "How dates are written: '%d/%m/%Y', or 'unix'."),
+    (
+        "--date_format",
+        str | None,
+        None,
+        "How dates are written: '%d/%m/%Y', or 'unix'; default: as in the model's data, if they "
+        "can be read so.",
+    ),
     (
         "--missing",
         Literal["error", "ffill", "interpolate"],
@@ -48,8 +53,18 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ),
     ("--sort", bool, False, "Sort the rows by time."),
     ("--duplicates", Literal["error", "drop"], "error", "'drop' leaves out repeated rows."),
-    ("--header", bool, True, "Whether the first line names the columns."),
-    ("--decimal", str, ".", "The decimal mark, '.' or ','."),
+    (
+        "--header",
+        bool | None,
+        None,
+        "Whether the first line names the columns; default: as in the model's data.",
+    ),
+    (
+        "--decimal",
+        str | None,
+        None,
+        "The decimal mark, '.' or ','; default: that of the model's data.",
+    ),
 )
 
 
@@ -61,12 +76,14 @@ class History:
         values: The columns of numbers that the model needs, oldest row first, original units.
         texts: Its columns of texts.
         times: Its timestamps, None where there are none.
+        time_column: Where they stood.
         last: Its last time, where times are whole numbers.
     """
 
     values: pd.DataFrame
     texts: pd.DataFrame
     times: pd.DatetimeIndex | None
+    time_column: str | None = None
     last: float | None = None
 
 
@@ -78,8 +95,8 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
         config: From :func:`pipelines.predict.parser`.
 
     Returns:
-        One row for each step of the horizon: ``time`` (or ``step``, from 1), and for each target
-        its name, and ``<name>_low`` and ``<name>_high`` where the model is calibrated.
+        One row for each step of the horizon: its time, named as in the history (or ``step``, from
+        1), each target, and ``<target>_low`` and ``<target>_high`` where the model is calibrated.
 
     Raises:
         UserError: If a file or an option is wrong.
@@ -94,10 +111,12 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     from pipelines.forecasting import forecast_requests
 
     spec = model.spec
-    tables = _by_series(_table(config.input, config), config, spec)
+    kept, columns = spec.file_format, [*spec.number_columns, *spec.categories]
+    tables = _by_series(read_input(config.input, config, kept, columns), config, spec)
     futures: dict[str | None, CsvTable] = {}
     if config.future is not None:
-        futures = _by_series(_table(config.future, config), config, spec)
+        table = read_input(config.future, config, kept, spec.known_columns)
+        futures = _by_series(table, config, spec)
     if config.plot is not None and len(tables) > 1:
         raise UserError(
             f"plot: {config.input} holds {len(tables)} series, and a plot shows one: leave plot "
@@ -113,7 +132,7 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     except ValueError as error:
         raise UserError(f"{config.input}: {error}") from error
     frames = [
-        _frame(answer, _steps_ahead(history.times, spec))
+        _frame(answer, _steps_ahead(history, spec))
         for history, answer in zip(histories.values(), answers, strict=True)
     ]
     named = [
@@ -260,10 +279,6 @@ def _in_order(table: CsvTable, history: History, config: Namespace, spec: "Serie
     return table.take(rows.to_numpy(dtype=int))
 
 
-def _table(path: str, config: Namespace) -> CsvTable:
-    return read_file(path, config.header, config.separator, config.encoding, config.decimal)
-
-
 def _complete(table: CsvTable, name: str, values: Any) -> list[Any]:
     """Returns a column's values, of which none may be missing."""
     missing = np.flatnonzero(pd.isna(values))
@@ -292,7 +307,8 @@ def read_history(table: CsvTable, config: Namespace, model: "Forecaster | Baseli
     spec = model.spec
     time_column = _time_column(table, config, spec)
     times = last = None
-    if time_column is not None and spec.series and table.number_share(time_column) == 1.0:
+    counted = time_column is not None and counts_steps(table, time_column, config.date_format)
+    if time_column is not None and spec.series and counted:
         last = float(table.numbers(time_column)[-1])  # sorted by it, as the panel was
     elif time_column is not None:
         table, times = check_order(
@@ -337,7 +353,7 @@ def read_history(table: CsvTable, config: Namespace, model: "Forecaster | Baseli
             f"{config.input} line {table.line(row)}, column {values.columns[column]!r}: the value "
             f"is missing. {advice}"
         )
-    return History(values, texts, times, last)
+    return History(values, texts, times, time_column, last)
 
 
 def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> None:
@@ -358,15 +374,13 @@ def tell(warning: str) -> None:
     print(f"warning: {warning}", file=sys.stderr)
 
 
-def _steps_ahead(
-    times: pd.DatetimeIndex | None, spec: "SeriesSpec"
-) -> tuple[str, pd.DatetimeIndex | range]:
+def _steps_ahead(history: History, spec: "SeriesSpec") -> tuple[str, pd.DatetimeIndex | range]:
     """Returns the label of the forecast's steps and what goes under it."""
-    if times is None or spec.frequency is None:
+    if history.times is None or spec.frequency is None:
         return "step", range(1, spec.horizon + 1)
     from pipelines.forecasting import times_ahead
 
-    return "time", times_ahead(times, spec)
+    return str(history.time_column), times_ahead(history.times, spec)
 
 
 def _frame(answer: dict[str, Any], steps: tuple[str, pd.DatetimeIndex | range]) -> pd.DataFrame:

@@ -11,7 +11,8 @@ from jsonargparse import Namespace
 
 from data_modules.csv_table import read_table
 from data_modules.errors import UserError
-from pipelines.files import check_files, write_csv
+from data_modules.file_format import FileFormat
+from pipelines.files import check_files, input_format, write_csv
 
 if TYPE_CHECKING:
     from pipelines.classifying import Classifier, Explanation
@@ -78,7 +79,7 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
 
 def _read(config: Namespace) -> pd.DataFrame:
     """Reads the cells of the input file as text."""
-    table = read_table(config.input, separator=config.separator, encoding=config.encoding)
+    table = read_table(config.input, input_format(config, FileFormat()))
     table.column(config.text_column)  # refuses a column that does not exist
     return table.cells.reset_index(drop=True)
 

@@ -372,6 +372,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = parser().parse_args(arguments)
     with user_errors():
         from pipelines import tracking
+        from pipelines.saved import specification
         from pipelines.task import find_task
 
         store = tracking.client()
@@ -383,11 +384,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         comparison = find_comparison(store, config.comparison, config.experiment)
         outcome = register_winner(store, comparison, config.name, config.replace)
-        task = find_task(tracking.task_of(store, store.get_run(comparison)))
+        run = store.get_run(comparison)
+        task = find_task(tracking.task_of(store, run))
+        options = task.how_to_use(specification(store, run.data.tags["winner_run"]))
     print(outcome)
     print(
         f"Use it: python -m pipelines.{task.verb} --model models:/{outcome.name}@{outcome.alias} "
-        f"{task.how_to_predict}"
+        f"{options}"
     )
     if outcome.alias == CHAMPION:
         print(f"Serve it: make serve MODEL={outcome.name}")

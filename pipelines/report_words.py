@@ -82,6 +82,13 @@ def how_to_read(table: pd.DataFrame, protocol: Protocol) -> list[str]:
             "intervals and tests allow for it by a block bootstrap"
             + (", within each series by itself." if several > 1 else ".")
         )
+    if "mean_rank" in table and table["mean_rank"].notna().any():
+        lines.append(
+            "Ranks ask on how many series a model errs less, by however little, and Nemenyi's "
+            "critical difference allows for all pairs of models; the p values are about mean "
+            "errors, and about the chosen model beside each other one. So models may be told "
+            "apart by the one and not by the other, which is no contradiction."
+        )
     if protocol.seeds == 1:
         lines.append("There is one seed: what another seed would change is in no interval.")
     if protocol.nominal_coverage is not None and any(

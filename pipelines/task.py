@@ -132,8 +132,9 @@ class Task(ABC):
         Raises:
             ValueError: Says which and why.
         """
-        if not self.baselines[name].applies_to(data):
-            raise UserError("it does not apply to these data")
+        obstacle = self.baselines[name].obstacle(data)
+        if obstacle is not None:
+            raise UserError(obstacle)
 
     @abstractmethod
     def fit_baseline(self, name: str, data: Any, config: Mapping[str, Any]) -> Any:
@@ -233,6 +234,14 @@ class Task(ABC):
     @abstractmethod
     def how_to_predict(self) -> str:
         """Options of the pipeline ``verb`` beyond ``--model``, for the hint at the end."""
+
+    def how_to_use(self, spec: Mapping[str, Any]) -> str:
+        """Returns ``how_to_predict``, with what a model of a specification needs besides.
+
+        Args:
+            spec: Of its data, in plain values.
+        """
+        return self.how_to_predict
 
     def trace(self, every_n_steps: int, folder: Path) -> "Callback":
         """Returns a callback that draws how training goes.

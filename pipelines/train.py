@@ -204,7 +204,7 @@ def show(
         nominal_coverage=config["model"]["init_args"].get("coverage"),
         data=data.describe(),
         spec=data.spec,
-        title=data.name,
+        title=data.title,
         task=fitted.model.task,
     )
     examples = task.examples(data, result, 0, metric, lambda: fitted.model)

@@ -211,6 +211,16 @@ def test_constant_column(tmp_path):
     assert "column 'load' is constant (5) throughout the training part (lines 2 to 37)" in text
 
 
+def test_columns_come_before_lengths(tmp_path):
+    """Whoever mistypes a name is told so, however short the file is."""
+    path = write(tmp_path, ROWS[:9])
+    assert "is too short" in message(path)
+    for option, value in (("target", "lod"), ("past", ["lod"]), ("time_column", "lod")):
+        text = message(path, **{"target": "wind", option: value})
+        assert "no column 'lod'. Did you mean 'load'?" in text
+        assert text.endswith(f"Set --data.{option} to one of its columns: date, load, wind, site")
+
+
 def test_column_named_twice(tmp_path):
     assert "more than one column 'load'" in message(write(tmp_path, header="date,load,load,site"))
     assert "names a column twice" in message(write(tmp_path), past=["wind", "wind"])

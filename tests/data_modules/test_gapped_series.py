@@ -137,11 +137,15 @@ def test_the_floor_is_the_error_of_the_conditional_expectation():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "z"}, "has no column 'z'"),
+        ({"target": "z", "window": 30}, "has no column 'z'. Set --data.target to one of its"),
+        ({"inputs": ["win"]}, "Did you mean 'wind'? Set --data.inputs to one of its columns: "),
         ({"target": None, "inputs": []}, "2 columns to fill: set target"),
-        ({"inputs": ["y"]}, "inputs names 'y', which target names already: a column"),
-        ({"inputs": ["wind", "wind"]}, "inputs names 'wind', which inputs names already"),
-        ({"inputs": ["time"], "time_column": "time"}, "'time', which time_column names already"),
+        ({"inputs": ["y"]}, "'y' is named by target and by inputs: a column has one role"),
+        ({"inputs": ["wind", "wind"]}, "inputs names a column twice: 'wind'"),
+        (
+            {"inputs": ["time"], "time_column": "time"},
+            "'time' is named by time_column and by inputs",
+        ),
         ({"window": 30}, "validation has 10 rows, and a window has 30"),
         ({"window": 0}, "window is 0"),
         ({"longest": 20}, "do not fit into a window of 12"),
@@ -153,8 +157,9 @@ def test_the_floor_is_the_error_of_the_conditional_expectation():
     ],
 )
 def test_mistakes_are_told(built, options, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         built(**options)
+    assert message in str(caught.value)
 
 
 def test_parts_without_values_are_refused(built):

@@ -164,8 +164,14 @@ def test_nothing_of_later_parts_reaches_the_training_part(path):
 @pytest.mark.parametrize(
     ("change", "options", "expected"),
     [
-        ({}, {"series_column": "shop"}, "has no column 'shop'"),
-        ({}, {"target": "z"}, "has no column 'z'"),
+        (
+            {},
+            {"series_column": "shop"},
+            "has no column 'shop'. Set --data.series_column to one of its columns: unique_id, ds,",
+        ),
+        ({}, {"time_column": "when"}, "has no column 'when'. Set --data.time_column to one of its"),
+        ({}, {"target": "z", "window": 40}, "has no column 'z'. Set --data.target to one of its"),
+        ({}, {"static": ["snow"], "window": 40}, "'snow'. Set --data.static to one of its columns"),
         ({}, {"static": ["rain"]}, "line 3, column 'rain': it changes within series 's0'"),
         ({}, {"past": ["y"]}, "'y' is named by target and by past"),
         ({}, {"known": ["unique_id"]}, "'unique_id' is named by series_column and by known"),
@@ -204,6 +210,11 @@ def test_bad_input(path, change, options, expected):
 def test_bad_options(options):
     with pytest.raises(UserError, match=next(iter(options))):
         Panel(**options).setup()
+
+
+def test_a_report_without_a_title_is_called_after_the_file(path):
+    assert built(path, frame((30, 30))).title == path.name == "panel.csv"
+    assert Panel().title == "panel"
 
 
 def test_short_series_are_left_out_if_asked(path):

@@ -485,8 +485,12 @@ def test_refuses_seasons_that_do_not_fit():
         SeasonalNaive(make_spec(window=1).to_dict())
     with pytest.raises(ValueError, match="season_length 12"):
         Differencing(make_spec(season_length=12).to_dict())
-    assert not SeasonalNaive.applies_to(make_data(column(range(40)), season_length=12))
-    assert not SeasonalNaive.applies_to(make_data(column(range(40)), window=1))
+    assert SeasonalNaive.obstacle(make_data(column(range(40)), season_length=12)) == (
+        "a season of 12 steps (data.season_length) does not fit into a window of 8: raise "
+        "data.window"
+    )
+    narrow = SeasonalNaive.obstacle(make_data(column(range(40)), window=1))
+    assert narrow == "no season fits into a window of 1 steps: raise data.window"
     assert SeasonalNaive.applies_to(make_data(column(range(40))))
 
 

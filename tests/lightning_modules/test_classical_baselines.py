@@ -60,8 +60,8 @@ def test_they_are_in_the_table_of_baselines():
 def test_without_the_package_they_say_how_to_install_it(make, monkeypatch):
     monkeypatch.setattr(classical_baselines.importlib.util, "find_spec", lambda name: None)
     for cls in CLASSICAL.values():
-        with pytest.raises(ValueError, match=r"statsforecast: pip install 'unroll\[classical\]'"):
-            cls.applies_to(make())
+        assert not cls.applies_to(make())
+        assert "statsforecast: pip install 'unroll[classical]'" in cls.obstacle(make())
 
 
 def test_too_few_rows_are_refused(make):
@@ -77,7 +77,7 @@ def test_too_few_rows_are_refused(make):
 def test_they_do_not_apply_to_series_that_end_before_the_test_part():
     data = SyntheticSeries(sizes=[30, 20, 10], window=24, horizon=3)
     data.setup()
-    assert not CLASSICAL["auto_ets"].applies_to(data)
+    assert "are others than those of training" in CLASSICAL["auto_ets"].obstacle(data)
 
 
 @needs_package

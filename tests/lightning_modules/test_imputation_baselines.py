@@ -85,15 +85,18 @@ def test_margins_by_hand(data):
 def test_classes():
     steps = torch.tensor([0, 1, 2, 3, 4, 5, 8, 9, 16, 17])
     assert distance_class(steps).tolist() == [0, 0, 1, 2, 2, 3, 3, 4, 4, 5]
-    assert class_names(5) == ["1", "2", "3-4", "5-8", "9-16"]
+    assert class_names(16) == ["1", "2", "3-4", "5-8", "9-16"]
+    assert class_names(12) == ["1", "2", "3-4", "5-8", "9-12"]
+    assert class_names(9)[-1] == "9" and class_names(2) == ["1", "2"] and class_names(1) == ["1"]
 
 
 def test_a_season_must_be_known_and_fit(data):
     assert Seasonal.applies_to(data)
-    for season in (None, 12):
+    for season, said in ((None, "it needs data.season_length"), (12, "a season of 12 steps")):
         other = GappedSeries(**OPTIONS | {"season_length": season})
         other.setup()
         assert not Seasonal.applies_to(other)
+        assert Seasonal.obstacle(other).startswith(said)
 
 
 def test_other_data_are_refused(data):

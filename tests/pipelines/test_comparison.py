@@ -345,7 +345,7 @@ def test_failures_do_not_stop_the_rest(tmp_path, empty_database, monkeypatch):
     report = tracking.download(place.store, place.parent().info.run_id, "report.html", tmp_path)
     text = report.read_text()
     assert "this architecture breaks" in text
-    assert "seasonal_naive" in text
+    assert "seasonal_naive: a season of 20 steps (data.season_length) does not fit" in text
     assert "fragile-s0" in place.shown
 
     # All broken: the comparison says so and fails, and starts nothing further.

@@ -168,6 +168,13 @@ for name in ("train", "compare", "register", "predict"):
     for pipeline in ("train", "compare", "register", "predict"):
         assert f"python -m pipelines.{pipeline}" in done.stdout
     assert "HEAVY []" in done.stdout
+    # Those that are imported late too, by train and by compare.
+    for name in ("CsvSeries", "GappedSeries", "Handwriting", "Panel", "Sequences", "Tweets"):
+        assert done.stdout.count(f"data_modules.{name}") == 2
+
+
+def test_a_data_module_is_called_by_its_class(tiny_config):
+    assert tiny_config("--data=Panel")["data"]["class_path"] == "data_modules.Panel"
 
 
 def test_a_refusal_imports_nothing_heavy(tiny_arguments):

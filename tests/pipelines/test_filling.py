@@ -198,6 +198,12 @@ def test_a_file_keeps_its_cells(trained, tmp_path, capsys):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_short_file_is_told_why_it_has_no_interval(trained, tmp_path, capsys):
+    filled_file(trained, tmp_path, with_holes()[28:40])
+    said = "note: 2 of them have no interval: the file has 12 rows, fewer than the 16 of a window"
+    assert said in capsys.readouterr().out
+
+
 def test_rules_fill_files_too(tmp_path, capsys):
     path = tmp_path / "train.csv"
     pd.DataFrame({"y": np.arange(200) % 7}).to_csv(path, index=False)

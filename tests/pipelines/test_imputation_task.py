@@ -46,7 +46,7 @@ def test_errors_by_hand(data, line):
     assert found.metrics("test")["test_gap_mse"] == found.errors["gap_mse"].mean()
     lengths = gap_lengths(seen)
     of_five = error[judged & (lengths == 5)].square().mean()
-    assert found.measures["gap_mse_5-8"] == pytest.approx(float(of_five))
+    assert found.measures["gap_mse_5"] == pytest.approx(float(of_five))
     assert found.measures["gap_mae_1"] == pytest.approx(
         float(error[judged & (lengths == 1)].abs().mean())
     )
@@ -89,7 +89,7 @@ def test_models_that_know_other_distances_share_a_picture(data):
         results, leaderboard(results, protocol), protocol, {"Past": "r", "LinearInterpolation": "b"}
     )
     for axes in figure.axes:
-        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "3-4", "5-8"]
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "3-4", "5"]
     past, line = figure.axes[1].lines[:2]
     assert list(past.get_xdata()) == [0, 1, 2, 3] and list(line.get_xdata()) == [0, 1, 2]
 
@@ -186,8 +186,8 @@ def test_pictures_and_columns(data):
     pictures = TASK.pictures(results, table, protocol, examples)
     assert set(pictures) == set(TASK.captions)
     left, right = pictures["error_by_gap"].axes
-    assert [line.get_text() for line in left.get_xticklabels()] == ["1", "2", "3-4", "5-8"]
-    assert "In gaps of 5-8 steps" in pictures["error_by_gap"].get_suptitle()
+    assert [line.get_text() for line in left.get_xticklabels()] == ["1", "2", "3-4", "5"]
+    assert "In gaps of 5 steps" in pictures["error_by_gap"].get_suptitle()
     assert "hidden values lie in their 90% conformal" in pictures["filled_gaps"].get_suptitle()
     bare = SimpleNamespace(**vars(results[0]) | {"details": {}})
     assert error_by_gap([bare], table, protocol, {}).axes

@@ -312,6 +312,8 @@ def test_numbers_are_written_for_people():
     assert number(0.99961) == "1.00"
     assert number(2.1e-7) == "2.10e-07"
     assert number(0.012345, like=0.5) == "0.012"
+    assert number(0.02345, like=13.1) == "0.023" and number(-3e-4, like=13.1) == "-0.0003"
+    assert number(0.0, like=13.1) == "0.0" and number(1e-15, like=13.1) == "0.0"
     assert [p_value(value) for value in (0.0002, 0.0234, 0.5)] == ["< 0.001", "0.023", "0.50"]
     assert [ratio(value) for value in (1.44, 31.2, 1234)] == ["1.4×", "31×", "1,234×"]
     assert percent(0.42, signed=True) == "+42%" and percent(0.004) == "0.4%"

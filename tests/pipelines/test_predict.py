@@ -70,9 +70,9 @@ def refused(capsys, arguments) -> str:
 def test_forecast_continues_the_series(trained, tmp_path, capsys):
     model, folder, data = trained
     frame = run(folder, tmp_path)
-    assert list(frame) == ["time", "sold", "sold_low", "sold_high"]
+    assert list(frame) == ["month", "sold", "sold_low", "sold_high"]
     # 100 months from January 2001 end with April 2009.
-    assert list(frame["time"]) == [f"2009-{month:02d}-01" for month in range(5, 11)]
+    assert list(frame["month"]) == [f"2009-{month:02d}-01" for month in range(5, 11)]
     values = data.spec.to_raw(data.parts["train"].values)
     window = next(
         i
@@ -98,7 +98,9 @@ def test_columns_in_any_order_and_other_formats(trained, tmp_path):
     table["month"] = pd.to_datetime(table["month"]).dt.strftime("%d/%m/%Y")
     renamed = table.rename(columns={"month": "when"})
     options = ["--time_column", "when", "--date_format", "%d/%m/%Y"]
-    pd.testing.assert_frame_equal(run(folder, tmp_path, *options, table=renamed), expected)
+    pd.testing.assert_frame_equal(
+        run(folder, tmp_path, *options, table=renamed), expected.rename(columns={"month": "when"})
+    )
     backwards = monthly(100).iloc[::-1]
     pd.testing.assert_frame_equal(
         run(folder, tmp_path, "--sort", "true", table=backwards), expected
@@ -117,7 +119,7 @@ def test_without_timestamps_steps_are_numbered(trained, tmp_path, capsys):
 def test_gaps_in_time_are_told(trained, tmp_path, capsys):
     _, folder, _ = trained
     frame = run(folder, tmp_path, table=monthly(100).drop(index=95))
-    assert frame["time"][0] == "2009-05-01"
+    assert frame["month"][0] == "2009-05-01"
     message = "1 of the last 17 time steps differ from the model's 'MS', first 2008-11-01"
     assert message in capsys.readouterr().err
 

@@ -87,9 +87,9 @@ def test_forecasts_of_a_file_are_those_of_the_windows(trained, tmp_path):
     model, folder, data = trained
     # The test part begins on 2024-04-06; its first window sees the days before it.
     out = predicted(folder, tmp_path, *last_days("2024-04-05"))
-    assert list(out) == ["shop", "time", "sold", "sold_low", "sold_high"]
+    assert list(out) == ["shop", "date", "sold", "sold_low", "sold_high"]
     assert list(out.shop) == [name for name in NAMES for _ in range(HORIZON)]
-    assert list(out.time[:3]) == ["2024-04-06", "2024-04-07", "2024-04-08"]
+    assert list(out.date[:3]) == ["2024-04-06", "2024-04-07", "2024-04-08"]
     windows = data.parts["test"]
     numbers = windows.series(torch.arange(len(windows)))
     firsts = [int((numbers == number).nonzero()[0]) for number in range(3)]
@@ -195,7 +195,7 @@ def test_one_series_of_a_panel_is_drawn(trained, tmp_path):
     history, future = last_days("2024-04-05")
     one, ahead = (table[table.shop == "west"] for table in (history, future))
     out = predicted(folder, tmp_path, one, ahead, "--plot", str(tmp_path / "west.png"))
-    assert list(out) == ["shop", "time", "sold", "sold_low", "sold_high"]
+    assert list(out) == ["shop", "date", "sold", "sold_low", "sold_high"]
     assert (tmp_path / "west.png").stat().st_size > 10_000
 
 

@@ -223,6 +223,14 @@ def test_finding_a_comparison(store, small, log_comparison):
         find_comparison(store, experiment="nowhere")
 
 
+def test_what_is_known_ahead_is_asked_for(store, small, log_comparison, capsys):
+    data, options = sines(kind="narx", sizes=[80, 60, 40])
+    assert data.spec.known_columns
+    log_comparison(small.gru(data), data, options, 0.5)
+    main(["--name", "plant"])
+    assert "--output forecast.csv --future future.csv" in capsys.readouterr().out
+
+
 def test_command_line(store, small, log_comparison, capsys):
     data, options = sines()
     comparison = log_comparison(small.gru(data), data, options, 0.5)
@@ -230,6 +238,7 @@ def test_command_line(store, small, log_comparison, capsys):
     printed = capsys.readouterr()
     assert "gru is now version 1 of mine, and the champion" in printed.out
     assert "models:/mine@champion" in printed.out and "make serve MODEL=mine" in printed.out
+    assert "--future" not in printed.out
     assert printed.err == ""
     for arguments in (["--comparison", "x"], ["--comparison", comparison, "--name", "a/b"]):
         with pytest.raises(SystemExit) as ended:

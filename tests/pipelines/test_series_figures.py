@@ -5,6 +5,7 @@ import pytest
 
 from data_modules import SeriesSpec
 from lightning_modules.uncertainty import LEVELS
+from pipelines.drawing import COLOURS
 from pipelines.forecast_examples import GALLERY, gallery_windows
 from pipelines.forecast_figures import ForecastExamples, Forecasts
 from pipelines.forecasting_task import ForecastingTask
@@ -68,6 +69,20 @@ EVERYTHING = {
 }  # fmt: skip
 
 
+def test_a_baseline_that_wins_is_told_from_the_truth():
+    results, given = panel_of(7, 40)
+    results[3].validation[:] = 0.5
+    table = leaderboard(results, given)
+    assert list(table[table.chosen]["model"]) == ["linear"]
+    pictures = TASK.pictures(results, table, given, examples(7))
+    networks = set(COLOURS[:3])
+    for name in ("forecasts", "gallery"):
+        axes = pictures[name].axes[0]
+        colours = {line.get_label(): line.get_color() for line in axes.lines}
+        assert colours["forecast"] in set(COLOURS) - networks
+        assert colours["truth"] not in COLOURS and colours["history"] not in COLOURS
+
+
 @pytest.mark.parametrize(
     ("count", "origins", "missing"),
     [
@@ -87,6 +102,7 @@ def test_only_what_says_something_is_drawn(count, origins, missing):
         assert f'<figure id="{name}">' in html
     if count >= 10:
         assert f"each of the {count} series is one observation" in html
+    assert ("which is no contradiction" in html) == ("ranks" in pictures)
 
 
 def test_independent_windows_have_no_course_in_time():

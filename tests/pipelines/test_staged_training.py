@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from data_modules.errors import UserError
 from lightning_modules.forecaster import Forecaster
 from pipelines.experiment import build_data, plain
-from pipelines.fitting import check_fit, check_validation, fit
+from pipelines.fitting import check_fit, fit
 from pipelines.train import parser
 
 STAGES = [
@@ -190,13 +190,3 @@ def test_the_command_line_takes_stages(tiny_arguments):
     options = [f"--stages={json.dumps(STAGES)}", "--average_decay=0.9"]
     resolved = plain(parser().parse_args([*tiny_arguments, *options]))
     assert resolved["stages"] == STAGES and resolved["average_decay"] == 0.9
-
-
-def test_validation_less_often_than_an_epoch_lasts_is_refused(pen):
-    data = pen.lines()
-    config = {"trainer": {"val_check_interval": 99}}
-    with pytest.raises(UserError, match="val_check_interval is 99, but an epoch has"):
-        check_validation(config, data)
-    config["trainer"]["check_val_every_n_epoch"] = None
-    check_validation(config, data)
-    check_validation({"trainer": {"val_check_interval": 1.0}}, data)

@@ -1,0 +1,31 @@
+"""How a file of numbers is written."""
+
+import dataclasses
+from typing import Any, Self
+
+
+@dataclasses.dataclass(frozen=True)
+class FileFormat:
+    """How a CSV file is written; a model keeps that of its data, to read further files alike.
+
+    Attributes:
+        separator: What stands between cells: one character, "tab" or "space".
+        decimal: The decimal mark, "." or ",".
+        encoding: Text encoding.
+        header: Whether the first line names the columns.
+        date_format: How dates are written, as in ``strptime``, or "unix"; None where they are of
+            ISO 8601, or there are none.
+    """
+
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    header: bool = True
+    date_format: str | None = None
+
+    def changed(self, **options: Any) -> Self:
+        """Returns the format with those of some options that are not None."""
+        given = {name: value for name, value in options.items() if value is not None}
+        if given.get("separator") == self.decimal and "decimal" not in given:
+            given["decimal"] = "."  # the other one was for the other separator
+        return dataclasses.replace(self, **given)
