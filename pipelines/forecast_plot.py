@@ -1,6 +1,6 @@
 """The picture of a forecast that ``python -m pipelines.predict --plot`` draws."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from pipelines.drawing import COLOURS, STYLE
 from pipelines.formatting import percent
-
-if TYPE_CHECKING:
-    from pipelines.predict_series import History
+from pipelines.history import History
 
 #: Steps of history in the plot, for each step forecast; and at least.
 TAIL_PER_STEP, SHORTEST_TAIL = 4, 24
 
 
-def plot(history: "History", frame: pd.DataFrame, answer: dict[str, Any], title: str) -> Figure:
+def plot(history: History, frame: pd.DataFrame, answer: dict[str, Any], title: str) -> Figure:
     """Draws the end of the history and the forecast with its interval, target below target.
 
     Args:

@@ -14,6 +14,7 @@ from data_modules.errors import UserError
 from data_modules.timestamps import check_order, irregular_steps
 from pipelines import predict_series
 from pipelines.files import check_files, read_input, write_csv
+from pipelines.history import tell
 
 if TYPE_CHECKING:
     from data_modules.gap_specification import GapSpec
@@ -111,7 +112,7 @@ def _in_order(
     irregular = irregular_steps(times, spec.frequency) if spec.frequency else np.array([])
     if len(irregular):
         row = int(irregular[0])
-        predict_series.tell(
+        tell(
             f"{config.input}: {len(irregular)} of {len(times) - 1} time steps differ from the "
             f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
             "as equally spaced: add a row, with an empty value, for each step left out"

@@ -1,8 +1,6 @@
 """Forecasts from a history in a CSV file, as ``python -m pipelines.predict`` makes them."""
 
 import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +10,9 @@ from jsonargparse import Namespace
 
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.panel_rows import counts_steps, read_rows
-from data_modules.timestamps import check_order, irregular_steps
+from data_modules.panel_rows import read_rows
 from pipelines.files import check_files, read_input, write_csv
+from pipelines.history import History, find_time_column, read_history, tell
 
 if TYPE_CHECKING:
     from data_modules.specification import SeriesSpec
@@ -66,25 +64,6 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
         "The decimal mark, '.' or ','; default: that of the model's data.",
     ),
 )
-
-
-@dataclass(frozen=True)
-class History:
-    """What was observed.
-
-    Args:
-        values: The columns of numbers that the model needs, oldest row first, original units.
-        texts: Its columns of texts.
-        times: Its timestamps, None where there are none.
-        time_column: Where they stood.
-        last: Its last time, where times are whole numbers.
-    """
-
-    values: pd.DataFrame
-    texts: pd.DataFrame
-    times: pd.DatetimeIndex | None
-    time_column: str | None = None
-    last: float | None = None
 
 
 def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
@@ -173,20 +152,13 @@ def _by_series(
         )
         return {None: table}
     rows = read_rows(
-        table, spec.series_column, _time_column(table, config, spec), config.date_format
+        table, spec.series_column, find_time_column(table, config, spec), config.date_format
     )
     ends = rows.offsets
     return {
         name: rows.table.take(np.arange(first, last))
         for name, first, last in zip(rows.names, ends[:-1], ends[1:], strict=True)
     }
-
-
-def _time_column(table: CsvTable, config: Namespace, spec: "SeriesSpec") -> str | None:
-    """Returns the column of timestamps, or of whole numbers, if there is one."""
-    if config.time_column is not None or spec.time_column not in table.names:
-        return config.time_column
-    return spec.time_column
 
 
 def _request(
@@ -256,7 +228,7 @@ def _in_order(table: CsvTable, history: History, config: Namespace, spec: "Serie
     """
     from pipelines.forecasting import times_ahead
 
-    column, times, last = _time_column(table, config, spec), history.times, history.last
+    column, times, last = find_time_column(table, config, spec), history.times, history.last
     if column is None:
         return table
     if last is not None and table.numbers(column)[0] <= last:
@@ -288,90 +260,6 @@ def _complete(table: CsvTable, name: str, values: Any) -> list[Any]:
             "fill it in"
         )
     return list(values)
-
-
-def read_history(table: CsvTable, config: Namespace, model: "Forecaster | Baseline") -> History:
-    """Reads the columns that a model needs.
-
-    Args:
-        table: The rows of one series.
-        config: From :func:`pipelines.predict.parser`.
-        model: What is to forecast.
-
-    Returns:
-        The history; all rows of the file.
-
-    Raises:
-        UserError: Naming file, line and column.
-    """
-    spec = model.spec
-    time_column = _time_column(table, config, spec)
-    times = last = None
-    counted = time_column is not None and counts_steps(table, time_column, config.date_format)
-    if time_column is not None and spec.series and counted:
-        last = float(table.numbers(time_column)[-1])  # sorted by it, as the panel was
-    elif time_column is not None:
-        table, times = check_order(
-            table,
-            time_column,
-            [*spec.number_columns, *spec.categories],
-            config.date_format,
-            config.sort,
-            config.duplicates,
-        )
-        _tell_of_gaps(times[-model.history_steps :], spec, config.input)
-    elif spec.calendar:
-        raise UserError(
-            f"{config.input}: the model has calendar features, and no column of timestamps is "
-            "named: write --time_column"
-        )
-    elif spec.time_column is not None:
-        tell(
-            f"{config.input} has no column {spec.time_column!r}: the steps of the forecast are "
-            "numbered; --time_column names the column of timestamps"
-        )
-    values = pd.DataFrame({name: table.numbers(name) for name in spec.number_columns})
-    # An empty cell is no category.
-    texts = pd.DataFrame(
-        {name: table.texts(name).fillna("").to_numpy() for name in spec.categories}
-    )
-    if config.missing == "ffill":
-        values = values.ffill()
-    elif config.missing == "interpolate":
-        values = values.interpolate("linear")
-    recent = values.tail(model.history_steps)
-    gaps = np.argwhere(recent.isna().to_numpy())
-    if len(gaps):
-        row, column = gaps[0]
-        row += len(values) - len(recent)
-        advice = (
-            "Set missing to ffill or interpolate, or fill it in."
-            if config.missing == "error"
-            else "There is nothing before it to fill it from: leave out the rows until there."
-        )
-        raise UserError(
-            f"{config.input} line {table.line(row)}, column {values.columns[column]!r}: the value "
-            f"is missing. {advice}"
-        )
-    return History(values, texts, times, time_column, last)
-
-
-def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> None:
-    if spec.frequency is None:
-        return
-    irregular = irregular_steps(times, spec.frequency)
-    if len(irregular):
-        row = int(irregular[0])
-        tell(
-            f"{path}: {len(irregular)} of the last {len(times) - 1} time steps differ from the "
-            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
-            "as equally spaced"
-        )
-
-
-def tell(warning: str) -> None:
-    """Warns."""
-    print(f"warning: {warning}", file=sys.stderr)
 
 
 def _steps_ahead(history: History, spec: "SeriesSpec") -> tuple[str, pd.DatetimeIndex | range]:
