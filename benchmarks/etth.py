@@ -7,7 +7,8 @@ neuralforecast==3.3.0`` (of torch the CPU build, which some package indexes have
 Both get the same scaled values, optimiser steps, windows a step and threads, one after the other,
 and forecast every test window. Seconds are of training and forecasting; what each does besides
 (neuralforecast's data frames, Unroll's validations and calibration) is part of it. Test only
-reports: all options are those of ``compare_etth.yaml``, chosen on validation.
+reports: all options but the size of a batch are those of ``compare_etth.yaml``, chosen on
+validation.
 """
 
 import argparse

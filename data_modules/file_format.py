@@ -23,6 +23,11 @@ class FileFormat:
     header: bool = True
     date_format: str | None = None
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any] | None) -> Self:
+        """Rebuilds a format; the default one for models saved before they kept any (None)."""
+        return cls(**values or {})
+
     def changed(self, **options: Any) -> Self:
         """Returns the format with those of some options that are not None."""
         given = {name: value for name, value in options.items() if value is not None}

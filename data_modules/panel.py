@@ -247,9 +247,15 @@ class Panel(SeriesDataModule):
         if dates:
             places = dates.places[kept]
             self._origins = PanelOrigins.of(test, self.window, self.origin_stride, places)
+        # Not each date of them has a window.
+        asked = len(self._origins.numbers.unique()) if self._origins else test.most_windows
         if dates and self._origins and self.origin_block:
             first, within = values.rows, self._origins.within(self.origin_block)
             moved = dates.moved_on(self._origins.dates, self.origin_block, self.horizon)
+            if not within.any():
+                raise UserError(
+                    f"origin_block is {self.origin_block}: no test window has its origin there"
+                )
             values, _ = self._fitted(rows, moved.of_rows())
             test = block_windows(values.scaled, values.rows, first, test, within)
             self._origins = dataclasses.replace(
@@ -261,7 +267,7 @@ class Panel(SeriesDataModule):
         self._names, self._target_scaling = values.rows.names, values.of_series
         # A block of origins belongs to the same data as the others.
         spec = dataclasses.replace(spec, digest=digest)
-        return spec, windows, self._report(values, windows, rows.warnings(), left_out)
+        return spec, windows, self._report(values, windows, asked, rows.warnings(), left_out)
 
     def _rows(self) -> PanelRows:
         """Reads the file."""
@@ -386,6 +392,7 @@ class Panel(SeriesDataModule):
         self,
         values: PanelValues,
         windows: dict[str, SeriesWindows],
+        origins: int,
         warnings: list[str],
         left_out: list[str],
     ) -> dict[str, Any]:
@@ -408,7 +415,7 @@ class Panel(SeriesDataModule):
             "rows": len(of_rows),
             "series": len(rows.names),
             "tested_series": int((windows["test"].counts > 0).sum()),
-            "origins": len(self._origins.dates) if self._origins else windows["test"].most_windows,
+            "origins": origins,
             "origin_stride": self.origin_stride,
             "left_out": len(left_out),
             "align": self.align,

@@ -93,8 +93,7 @@ class SequenceSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Rebuilds a specification from :meth:`to_dict`."""
-        # Models that were saved before there was a format know none.
-        written = FileFormat(**values.get("file_format", {}))
+        written = FileFormat.from_dict(values.get("file_format"))
         return cls(**values | {"file_format": written})
 
     def to_scaled(self, values: np.ndarray) -> Tensor:

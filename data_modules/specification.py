@@ -162,8 +162,7 @@ class SeriesSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Returns the specification that ``to_dict`` turned into plain values."""
-        # Models that were saved before there was a format know none.
-        written = FileFormat(**values.get("file_format", {}))
+        written = FileFormat.from_dict(values.get("file_format"))
         return cls(**values | {"file_format": written})
 
     def to_scaled(self, raw: Tensor) -> Tensor:

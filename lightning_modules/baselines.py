@@ -271,7 +271,7 @@ BASELINES: dict[str, type[Baseline]] = {
     **CLASSICAL,
     "oracle": SineOracle,
 }
-"""The classical forecasters by name; ``applies_to`` tells which make sense for some data."""
+"""The classical forecasters by name; ``obstacle`` tells which make no sense for some data."""
 
 
 def difference(series: Tensor, lag: int) -> Tensor:

@@ -30,11 +30,6 @@ class FittedModel(nn.Module):
         self.register_buffer("fitted", torch.tensor(False))
 
     @classmethod
-    def applies_to(cls, data: Any) -> bool:
-        """Tells whether the model makes sense for data that are set up."""
-        return cls.obstacle(data) is None
-
-    @classmethod
     def obstacle(cls, data: Any) -> str | None:
         """Returns why the model makes no sense for data that are set up; None where it does."""
         return None

@@ -218,7 +218,7 @@ HANDWRITING_BASELINES: dict[str, type[HandwritingBaseline]] = {
     "independent": Independent,
     "last_offset": LastOffset,
 }
-"""The densities by name; ``applies_to`` tells which make sense for some data."""
+"""The densities by name; ``obstacle`` tells which make no sense for some data."""
 
 
 def _log_odds(lifts: NDArray[np.float64]) -> float:

@@ -130,4 +130,4 @@ IMPUTATION_BASELINES: dict[str, type[ImputationBaseline]] = {
     "window_mean": WindowMean,
     "seasonal": Seasonal,
 }
-"""The rules by name; ``applies_to`` tells which make sense for some data."""
+"""The rules by name; ``obstacle`` tells which make no sense for some data."""

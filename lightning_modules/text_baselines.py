@@ -22,4 +22,4 @@ TEXT_BASELINES: dict[str, type[TextBaseline]] = {
     "word_vectors": WordVectors,
     "tfidf": TfIdf,
 }
-"""The classical text classifiers by name; ``applies_to`` tells which make sense for some data."""
+"""The classical text classifiers by name; ``obstacle`` tells which make no sense for some data."""

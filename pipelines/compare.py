@@ -200,8 +200,9 @@ def check_refits(config: Mapping[str, Any], data: SplitDataModule) -> None:
     """Refuses to fit anew where data do not go on in time, or already begin on the way.
 
     Raises:
-        UserError: With what to write instead; also where the data of the last fit, which sees most
-            of them, hold what cannot be used.
+        UserError: With what to write instead; also where the data of one of the fits cannot be
+            used, or training on those of the last, which has the longest epochs, would end before
+            it validates.
     """
     every = config["refit_every"]
     if every is None:
@@ -224,8 +225,18 @@ def check_refits(config: Mapping[str, Any], data: SplitDataModule) -> None:
             "refit_every: a line across a gap (data.missing: interpolate) would let later fits see "
             "ahead; write data.missing: ffill."
         )
-    if later := origin_blocks(data.origin_numbers(), every)[1:]:
-        data.for_block(*later[-1])
+    later = origin_blocks(data.origin_numbers(), every)[1:]
+    for first, last in later:
+        try:
+            data.for_block(first, last)
+        except UserError as error:
+            raise UserError(
+                f"refit_every {every}: nothing can be fitted before origin {first + 1}: {error} "
+                "Write a larger refit_every, so that no fit falls there."
+            ) from error
+    if later and config["candidates"]:
+        block = {"init_args": {"origin_block": list(later[-1])}}
+        check_validation(config, build_data(deep_merge(config["data"], block)))
 
 
 def compare(config: Mapping[str, Any], folders: Sequence[Path]) -> str:

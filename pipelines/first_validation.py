@@ -19,6 +19,9 @@ def check_validation(config: Mapping[str, Any], data: SplitDataModule) -> None:
     """
     trainer = config["trainer"]
     interval, batches = trainer.get("val_check_interval"), len(data.loader("train", shuffle=True))
+    limit = trainer.get("overfit_batches") or trainer.get("limit_train_batches")
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     every = trainer.get("check_val_every_n_epoch", 1)
     if isinstance(interval, int) and every is not None and interval > batches:
         raise UserError(
@@ -27,9 +30,6 @@ def check_validation(config: Mapping[str, Any], data: SplitDataModule) -> None:
         )
     if config.get("stages") or not isinstance(interval, int | float | None):
         return  # batches change their size, or time is what counts
-    limit = trainer.get("limit_train_batches")
-    if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     if not batches:
         return
     first = interval if isinstance(interval, int) else max(1, int(batches * (interval or 1.0)))

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class History:
     """What was observed.
 
-    Args:
+    Attributes:
         values: The columns of numbers that the model needs, oldest row first, original units.
         texts: Its columns of texts.
         times: Its timestamps, None where there are none.
-        time_column: Where they stood.
+        time_column: Name of the column of timestamps.
         last: Its last time, where times are whole numbers.
     """
 

@@ -24,6 +24,7 @@ from pipelines.experiment import (
     resolved,
     user_errors,
 )
+from pipelines.first_validation import check_validation
 from pipelines.fitting import build_trainer, check_fit
 from pipelines.search_space import SearchSpace
 
@@ -88,6 +89,7 @@ def check_space(base: Mapping[str, Any], space: SearchSpace, data: SplitDataModu
             section = parameter.name.partition(".")[0]
             its_data = build_data(config["data"]) if section == "data" else data
             build_model(config, its_data)
+            check_validation(config, its_data)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
         if its_data.spec.digest != data.spec.digest:

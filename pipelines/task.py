@@ -130,7 +130,7 @@ class Task(ABC):
         """Refuses a baseline that does not apply to the data.
 
         Raises:
-            ValueError: Says which and why.
+            UserError: Says why.
         """
         obstacle = self.baselines[name].obstacle(data)
         if obstacle is not None:

@@ -51,6 +51,9 @@ def shrunk(file, files):
         options += ["--data.header=true", "--data.transform=none", "--data.target=load"]
         if "split" in data["init_args"]:  # in rows of another file
             options += ["--data.split=[0.7,0.2,0.1]", "--data.horizon=10"]
+        # Columns that it does not have.
+        asked = {"known", "calendar", "date_format"} & data["init_args"].keys()
+        options += [f"--data.{name}=null" for name in sorted(asked)]
         return [*options, f"--data.path={files['csv']}"]
     if data["class_path"].endswith("Panel"):
         return [*options, "--data.sizes=[3,150]"]

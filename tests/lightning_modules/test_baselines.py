@@ -491,7 +491,7 @@ def test_refuses_seasons_that_do_not_fit():
     )
     narrow = SeasonalNaive.obstacle(make_data(column(range(40)), window=1))
     assert narrow == "no season fits into a window of 1 steps: raise data.window"
-    assert SeasonalNaive.applies_to(make_data(column(range(40))))
+    assert SeasonalNaive.obstacle(make_data(column(range(40)))) is None
 
 
 @pytest.mark.parametrize(

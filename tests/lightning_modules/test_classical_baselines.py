@@ -60,7 +60,7 @@ def test_they_are_in_the_table_of_baselines():
 def test_without_the_package_they_say_how_to_install_it(make, monkeypatch):
     monkeypatch.setattr(classical_baselines.importlib.util, "find_spec", lambda name: None)
     for cls in CLASSICAL.values():
-        assert not cls.applies_to(make())
+        assert cls.obstacle(make()) is not None
         assert "statsforecast: pip install 'unroll[classical]'" in cls.obstacle(make())
 
 
@@ -88,7 +88,7 @@ def test_forecasts_are_those_of_the_package(make, table, name, transform):
     from statsforecast import models
 
     data = make(transform=transform)
-    assert CLASSICAL[name].applies_to(data)
+    assert CLASSICAL[name].obstacle(data) is None
     model = CLASSICAL[name](data.spec.to_dict()).fit(data)
     got = data.spec.to_original(forecasts(model, data).double())
     values = table["a"].to_numpy()

@@ -25,7 +25,7 @@ def data():
 @pytest.fixture(scope="module", params=HANDWRITING_BASELINES)
 def baseline(request, data):
     cls = HANDWRITING_BASELINES[request.param]
-    assert cls.applies_to(data)
+    assert cls.obstacle(data) is None
     return cls(data.spec.to_dict()).fit(data)
 
 

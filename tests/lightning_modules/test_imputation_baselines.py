@@ -91,11 +91,11 @@ def test_classes():
 
 
 def test_a_season_must_be_known_and_fit(data):
-    assert Seasonal.applies_to(data)
+    assert Seasonal.obstacle(data) is None
     for season, said in ((None, "it needs data.season_length"), (12, "a season of 12 steps")):
         other = GappedSeries(**OPTIONS | {"season_length": season})
         other.setup()
-        assert not Seasonal.applies_to(other)
+        assert Seasonal.obstacle(other) is not None
         assert Seasonal.obstacle(other).startswith(said)
 
 

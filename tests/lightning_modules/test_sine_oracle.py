@@ -134,7 +134,7 @@ def test_state_dict_is_all_that_is_needed(reference):
 def test_refuses_other_data(options):
     data = SyntheticSeries(**options)
     data.setup()
-    assert not SineOracle.applies_to(data)
+    assert SineOracle.obstacle(data) is not None
     with pytest.raises(ValueError, match="knows one equation"):
         SineOracle(data.spec.to_dict()).fit(data)
 

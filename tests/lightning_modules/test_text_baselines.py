@@ -188,7 +188,7 @@ def test_refusals(two):
 @pytest.mark.parametrize("name", ["majority", "word_vectors", "tfidf"])
 def test_three_classes(name, three):
     model = TEXT_BASELINES[name](three.spec.to_dict()).fit(three)
-    assert model.applies_to(three)
+    assert model.obstacle(three) is None
     assert model.classify(AWKWARD).shape == (len(AWKWARD), 3)
     reached = accuracy(model, three.parts["validation"])
     assert reached > (0.3 if name == "majority" else 0.6)
@@ -285,8 +285,8 @@ def test_lexicon_has_the_likeliest_slope(classes):
 
 
 def test_lexicon_knows_two_classes_only(two, three):
-    assert Lexicon.applies_to(two)
-    assert not Lexicon.applies_to(three)
+    assert Lexicon.obstacle(two) is None
+    assert Lexicon.obstacle(three) is not None
     with pytest.raises(ValueError, match="only the classes negative and positive, not bad, none"):
         Lexicon(three.spec.to_dict())
 

@@ -247,6 +247,26 @@ def test_panels_that_cannot_be_fitted_anew_are_refused(
     assert [each.name for each in store.search_experiments()] == ["Default"]
 
 
+def test_a_fit_without_data_is_refused_before_anything_is_fitted(
+    store, panel_arguments, tmp_path, capsys
+):
+    """The only series judged has a hole, after which a fit has nothing to validate on."""
+    days, random = pd.date_range("2024-01-01", periods=120), np.random.default_rng(0)
+    parts = []
+    for name, seen in (("hole", np.r_[0:80, 104:120]), ("late", np.r_[54:120])):
+        own = {"unique_id": name, "ds": days[seen], "y": random.normal(size=len(seen))}
+        parts.append(pd.DataFrame(own | {"day": np.array(["open", "closed"])[seen % 2]}))
+    table = pd.concat(parts)
+    table.to_csv(tmp_path / "panel.csv", index=False)
+    own = ["--data.split=[60,12,48]", "--data.window=8", "--data.horizon=2", "--data.origins=null"]
+    with pytest.raises(SystemExit):
+        compare.main([*panel_arguments, *own, "--refit_every=4"])
+    message = capsys.readouterr().err
+    assert "refit_every 4: nothing can be fitted before origin 33" in message
+    assert "Write a larger refit_every" in message
+    assert [each.name for each in store.search_experiments()] == ["Default"]
+
+
 def test_data_without_origins_are_refused(store, tiny_arguments, tmp_path, capsys):
     config = tmp_path / "compare.yaml"
     config.write_text("candidates: {}\nbaselines: [naive]\n")

@@ -17,6 +17,10 @@ def test_validation_less_often_than_an_epoch_lasts_is_refused(pen):
     config["trainer"]["check_val_every_n_epoch"] = None
     check_validation(config, data)
     check_validation({"trainer": {"val_check_interval": 1.0}}, data)
+    for option in ("limit_train_batches", "overfit_batches"):
+        config = {"trainer": {"val_check_interval": 2, option: 1, "max_epochs": 9}}
+        with pytest.raises(UserError, match="val_check_interval is 2, but an epoch has 1 steps"):
+            check_validation(config, data)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,7 @@ def test_validation_less_often_than_an_epoch_lasts_is_refused(pen):
         ({"val_check_interval": 0.5, "check_val_every_n_epoch": 2}, "max_steps"),
         ({"check_val_every_n_epoch": 3}, "max_epochs"),
         ({"limit_train_batches": 3, "accumulate_grad_batches": 2}, "max_steps"),
+        ({"overfit_batches": 1, "check_val_every_n_epoch": 2}, "max_steps"),
         ({"accumulate_grad_batches": 3, "check_val_every_n_epoch": 2}, "max_steps"),
     ],
 )
