@@ -61,11 +61,13 @@ if [ ! -f "$data/PG_VERSION" ]; then
     --pwfile="$folder/password" --auth=scram-sha-256 --encoding=UTF8 --no-instructions >/dev/null
   rm "$folder/password"
 fi
-if ! "${as_owner[@]}" "$programs/pg_ctl" status --pgdata="$data" >/dev/null; then
-  options="-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''"
-  "${as_owner[@]}" "$programs/pg_ctl" start --pgdata="$data" --wait --silent --log="$data/log" \
-    -o "$options -c max_connections=$((130 * workers))" 9>&-
+# One that was left running, which is this server's alone, may have been started with other options.
+if "${as_owner[@]}" "$programs/pg_ctl" status --pgdata="$data" >/dev/null; then
+  "${as_owner[@]}" "$programs/pg_ctl" stop --pgdata="$data" --mode=fast --silent
 fi
+options="-c listen_addresses=127.0.0.1 -c port=$database_port -c unix_socket_directories=''"
+"${as_owner[@]}" "$programs/pg_ctl" start --pgdata="$data" --wait --silent --log="$data/log" \
+  -o "$options -c max_connections=$((130 * workers))" 9>&-
 trap '"${as_owner[@]}" "$programs/pg_ctl" stop --pgdata="$data" --mode=fast --silent' EXIT
 trap 'exit 143' TERM
 export PGPASSWORD=$DATABASE_PASSWORD PGHOST=127.0.0.1 PGPORT=$database_port PGUSER=unroll
