@@ -25,6 +25,7 @@ from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
+from data_modules.options import check_choices, check_counts
 from data_modules.origins import check_origins, moved_on, rolling_origins
 from data_modules.series import SeriesDataModule, SeriesWindows, chronological_parts
 from data_modules.specification import SeriesSpec
@@ -141,18 +142,14 @@ class CsvSeries(SeriesDataModule):
             calibration_fraction=calibration_fraction,
             stateful=stateful,
         )
-        for option, value, choices in [
-            ("scaling", scaling, ("standard", "none")),
-            ("transform", transform, ("none", "log")),
-            ("missing", missing, ("error", "ffill", "interpolate")),
-            ("duplicates", duplicates, ("error", "drop")),
-            ("metric_units", metric_units, (None, "original", "scaled")),
-        ]:
-            if value not in choices:
-                listed = ", ".join(choice for choice in choices if choice)
-                raise UserError(f"{option} is {value!r}: write one of {listed}")
-        if stride < 1:
-            raise UserError(f"stride is {stride}: write a whole number of at least 1")
+        check_choices(
+            scaling=(scaling, "standard", "none"),
+            transform=(transform, "none", "log"),
+            missing=(missing, "error", "ffill", "interpolate"),
+            duplicates=(duplicates, "error", "drop"),
+            metric_units=(metric_units, None, "original", "scaled"),
+        )
+        check_counts(stride=stride)
         if stateful and stride != 1:
             raise UserError(
                 "stride does not go with stateful: consecutive chunks are one window apart; "

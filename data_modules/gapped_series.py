@@ -29,6 +29,7 @@ from data_modules.gap_windows import GapBatch, GapWindows, unchanged
 from data_modules.gaps import count_gaps
 from data_modules.generated_load import generated_load, least_squared_error
 from data_modules.hidden_stretches import HiddenStretches
+from data_modules.options import check_choices, check_counts
 from data_modules.series import SeriesWindows
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
@@ -132,24 +133,19 @@ class GappedSeries(SplitDataModule):
             UserError: An option is out of its range.
         """
         super().__init__()
-        for option, number in [
-            ("window", window),
-            ("batch_size", batch_size),
-            ("evaluation_batch_size", evaluation_batch_size),
-            ("stride", stride),
-            ("evaluation_stride", 1 if evaluation_stride is None else evaluation_stride),
-            ("steps", steps),
-        ]:
-            if number < 1:
-                raise UserError(f"{option} is {number}: write a whole number of at least 1")
-        for option, value, choices in [
-            ("scaling", scaling, ("standard", "none")),
-            ("duplicates", duplicates, ("error", "drop")),
-            ("metric_units", metric_units, (None, "original", "scaled")),
-        ]:
-            if value not in choices:
-                listed = ", ".join(choice for choice in choices if choice)
-                raise UserError(f"{option} is {value!r}: write one of {listed}")
+        check_counts(
+            window=window,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+            stride=stride,
+            evaluation_stride=evaluation_stride,
+            steps=steps,
+        )
+        check_choices(
+            scaling=(scaling, "standard", "none"),
+            duplicates=(duplicates, "error", "drop"),
+            metric_units=(metric_units, None, "original", "scaled"),
+        )
         if not 0 < calibration_fraction < 1:
             raise UserError(
                 f"calibration_fraction is {calibration_fraction}: write a share of the "

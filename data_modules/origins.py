@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from data_modules.errors import UserError
+from data_modules.options import check_counts
 
 
 def check_origins(
@@ -27,9 +28,7 @@ def check_origins(
     Raises:
         UserError: Says which, and what to write instead.
     """
-    for option, value in (("origins", origins), ("origin_stride", origin_stride)):
-        if value is not None and value < 1:
-            raise UserError(f"{option} is {value}: write a whole number of at least 1")
+    check_counts(origins=origins, origin_stride=origin_stride)
     if origin_block is not None and not (
         len(origin_block) == 2 and 0 <= origin_block[0] < origin_block[1]
     ):

@@ -16,6 +16,7 @@ from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 from data_modules.generated_panel import GeneratedPanel, generated_panel
+from data_modules.options import check_choices, check_counts
 from data_modules.origins import check_origins
 from data_modules.panel_origins import PanelOrigins, block_windows, find_series
 from data_modules.panel_parts import PARTS, PanelParts, parts_by_date, parts_by_end, place_parts
@@ -140,17 +141,14 @@ class Panel(SeriesDataModule):
             calibration_fraction=calibration_fraction,
             stateful=False,
         )
-        for option, value, choices in [
-            ("align", align, ("date", "end")),
-            ("too_short", too_short, ("error", "drop")),
-            ("scaling", scaling, ("standard", "none")),
-            ("transform", transform, ("none", "log")),
-            ("missing", missing, ("error", "ffill", "interpolate")),
-        ]:
-            if value not in choices:
-                raise UserError(f"{option} is {value!r}: write one of {', '.join(choices)}")
-        if stride < 1:
-            raise UserError(f"stride is {stride}: write a whole number of at least 1")
+        check_choices(
+            align=(align, "date", "end"),
+            too_short=(too_short, "error", "drop"),
+            scaling=(scaling, "standard", "none"),
+            transform=(transform, "none", "log"),
+            missing=(missing, "error", "ffill", "interpolate"),
+        )
+        check_counts(stride=stride)
         check_origins(origins, origin_stride, origin_block, missing)
         if origin_block is not None and align == "end":
             raise UserError(

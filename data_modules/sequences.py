@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 from data_modules.length_batches import LengthBatches
+from data_modules.options import check_choices, check_counts
 from data_modules.sequence_batches import SequencePart
 from data_modules.sequence_generators import generate
 from data_modules.sequence_labels import Kind, class_numbers, find_kind, numbers
@@ -111,23 +112,18 @@ class Sequences(SplitDataModule):
             UserError: An option is out of its range, or contradicts another.
         """
         super().__init__()
-        for option, choice, choices in (
-            ("kind", kind, (None, "classes", "number")),
-            ("scaling", scaling, ("standard", "none")),
-            ("missing", missing, ("error", "ffill", "interpolate")),
-        ):
-            if choice not in choices:
-                listed = ", ".join(each for each in choices if each)
-                raise UserError(f"{option} is {choice!r}: write one of {listed}")
-        for option, number in (
-            ("min_length", min_length),
-            ("max_length", 1 if max_length is None else max_length),
-            ("batch_size", batch_size),
-            ("evaluation_batch_size", evaluation_batch_size),
-            ("size", 1 if size is None else size),
-        ):
-            if number < 1:
-                raise UserError(f"{option} is {number}: write a whole number of at least 1")
+        check_choices(
+            kind=(kind, None, "classes", "number"),
+            scaling=(scaling, "standard", "none"),
+            missing=(missing, "error", "ffill", "interpolate"),
+        )
+        check_counts(
+            min_length=min_length,
+            max_length=max_length,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+            size=size,
+        )
         if max_length is not None and max_length < min_length:
             raise UserError(
                 f"max_length is {max_length} and min_length {min_length}: write a larger max_length"

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.errors import UserError
+from data_modules.options import check_counts
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
 from data_modules.target_scaling import TargetScaling
@@ -238,14 +239,12 @@ class SeriesDataModule(SplitDataModule):
             UserError: A value is out of its range.
         """
         super().__init__()
-        for name, value in [
-            ("window", window),
-            ("horizon", horizon),
-            ("batch_size", batch_size),
-            ("evaluation_batch_size", evaluation_batch_size),
-        ]:
-            if value < 1:
-                raise UserError(f"{name} is {value}: write a whole number of at least 1")
+        check_counts(
+            window=window,
+            horizon=horizon,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+        )
         if not 0 < calibration_fraction < 1:
             raise UserError(
                 f"calibration_fraction is {calibration_fraction}: write a share of the "

@@ -8,6 +8,7 @@ import torch
 
 from data_modules import generators
 from data_modules.errors import UserError
+from data_modules.options import check_counts
 from data_modules.series import (
     SeriesDataModule,
     SeriesWindows,
@@ -192,9 +193,7 @@ class SyntheticSeries(SeriesDataModule):
         ]:
             if not 0 <= value < float("inf"):
                 raise UserError(f"{option} is {value}: write a number of at least 0")
-        for option, value in [("variates", self.variates), ("stride", self.stride)]:
-            if value < 1:
-                raise UserError(f"{option} is {value}: write a whole number of at least 1")
+        check_counts(variates=self.variates, stride=self.stride)
         if not 0 < self.step < float("inf"):
             raise UserError(f"step is {self.step}: write a number above 0")
         if self.season_length is not None and self.season_length < 2:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from data_modules import lemmas, text_cache
 from data_modules.errors import UserError
 from data_modules.length_batches import LengthBatches
+from data_modules.options import check_choices, check_counts
 from data_modules.split_data import SplitDataModule
 from data_modules.text_batches import TextPart
 from data_modules.text_cache import Entry, cached
@@ -143,15 +144,15 @@ class Tweets(SplitDataModule):
         """
         super().__init__()
         self.files = named_files(path, held_out_path, validation_path, test_path, extra_tests)
-        _check_choices(missing_labels=(missing_labels, "error", "drop"))
-        _check_choices(vectors=(vectors, "learned", "random"))
-        for option, number in [
-            ("embedding_size", 1 if embedding_size is None else embedding_size),
-            ("batch_size", batch_size),
-            ("evaluation_batch_size", evaluation_batch_size),
-        ]:
-            if number < 1:
-                raise UserError(f"{option} is {number}: write a whole number of at least 1")
+        check_choices(
+            missing_labels=(missing_labels, "error", "drop"),
+            vectors=(vectors, "learned", "random"),
+        )
+        check_counts(
+            embedding_size=embedding_size,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+        )
         if path is None and (fraction != 1 or split is not None):
             raise UserError("fraction and split are for files: set path, or use sizes")
         columns = {
@@ -431,13 +432,6 @@ class Tweets(SplitDataModule):
 def _unchanged(batch: Any) -> TextBatch:
     """Collates nothing: the data set returns whole batches."""
     return batch
-
-
-def _check_choices(**options: tuple[str, ...]) -> None:
-    """Refuses an option, given as its value and all possible ones, that is none of these."""
-    for option, (value, *choices) in options.items():
-        if value not in choices:
-            raise UserError(f"{option} is {value!r}: write one of {', '.join(choices)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""What options of data modules may be."""
+
+from data_modules.errors import UserError
+
+
+def check_choices(**options: tuple[str | None, ...]) -> None:
+    """Refuses an option, given as its value and all possible ones, that is none of these.
+
+    Args:
+        options: By name. None may be among the possible ones, and is not told as one.
+
+    Raises:
+        UserError: Names the first such option, and what to write.
+    """
+    for option, (value, *choices) in options.items():
+        if value not in choices:
+            listed = ", ".join(choice for choice in choices if choice)
+            raise UserError(f"{option} is {value!r}: write one of {listed}")
+
+
+def check_counts(**options: int | None) -> None:
+    """Refuses an option that counts something and is less than 1; None counts nothing.
+
+    Raises:
+        UserError: Names the first such option.
+    """
+    for option, number in options.items():
+        if number is not None and number < 1:
+            raise UserError(f"{option} is {number}: write a whole number of at least 1")
