@@ -3,28 +3,16 @@
 Weights are safetensors and the rest is JSON, so nothing is unpickled.
 """
 
-from pathlib import Path
 from typing import Any, cast
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from lightning_modules.saving import load_model
 from pipelines.forecasting import Forecast, Request, forecast_requests
-from pipelines.saved import MODEL_ARTIFACT
+from pipelines.served_model import ServedModel, refusing
 
 
-class ServedForecaster(PythonModel):
+class ServedForecaster(ServedModel):
     """Answers requests of histories with forecasts, both in original units."""
-
-    def load_context(self, context: PythonModelContext) -> None:
-        """Loads the model.
-
-        Args:
-            context: Holds the folder with weights and JSON.
-        """
-        self.model = load_model(Path(context.artifacts[MODEL_ARTIFACT]))
 
     def predict(  # type: ignore[override]  # MLflow passes the context to those that ask for it
         self, model_input: list[Request], params: dict[str, Any] | None = None
@@ -41,10 +29,8 @@ class ServedForecaster(PythonModel):
         Raises:
             MlflowException: If a request does not fit the model; the server answers it with 400.
         """
-        try:
+        with refusing():
             answers = forecast_requests(self.model, model_input)
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
         # Dicts, because absent fields would be written as null; the type gives the signature.
         return cast(list[Forecast], answers)
 

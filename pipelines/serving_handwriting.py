@@ -7,18 +7,14 @@ safetensors and the rest is JSON, so nothing is unpickled.
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from lightning_modules.handwriting_synthesizer import HandwritingSynthesizer
-from lightning_modules.saving import load_model
-from pipelines.saved import MODEL_ARTIFACT
 from pipelines.scribbling import scribble
+from pipelines.served_model import ServedModel, refusing
 from pipelines.writing.json_strokes import to_json_lines
 from pipelines.writing.page import Page, lay_out
 from pipelines.writing.svg import to_svg
@@ -114,16 +110,8 @@ def _page(model: Any, value: Any, options: Mapping[str, Any]) -> Page:
     return lay_out([""], [scribble(model, points, int(value))])
 
 
-class ServedHandwriting(PythonModel):
+class ServedHandwriting(ServedModel):
     """Answers texts with handwriting, or seeds with scribbles."""
-
-    def load_context(self, context: PythonModelContext) -> None:
-        """Loads the model.
-
-        Args:
-            context: Holds the folder with weights and JSON.
-        """
-        self.model = load_model(Path(context.artifacts[MODEL_ARTIFACT]))
 
     def predict(  # type: ignore[override]  # MLflow passes the context to those that ask for it
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -140,10 +128,8 @@ class ServedHandwriting(PythonModel):
         Raises:
             MlflowException: If a row cannot be answered; the server answers it with 400.
         """
-        try:
+        with refusing():
             return answer(self.model, model_input, params or {})
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
 # Where MLflow runs this file it looks for the model here; elsewhere this has no effect.

@@ -3,29 +3,17 @@
 Weights are safetensors and the rest is JSON, so nothing is unpickled.
 """
 
-from pathlib import Path
 from typing import Any, cast
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from data_modules.sequence_specification import SequenceSpec
-from lightning_modules.saving import load_model
-from pipelines.saved import MODEL_ARTIFACT
+from pipelines.served_model import ServedModel, refusing
 from pipelines.telling import Answer, Request, answer_requests
 
 
-class ServedSequences(PythonModel):
+class ServedSequences(ServedModel):
     """Answers sequences in original units with labels and probabilities, or numbers."""
-
-    def load_context(self, context: PythonModelContext) -> None:
-        """Loads the model.
-
-        Args:
-            context: Holds the folder with weights and JSON.
-        """
-        self.model = load_model(Path(context.artifacts[MODEL_ARTIFACT]))
 
     def predict(  # type: ignore[override]  # MLflow passes the context to those that ask for it
         self, model_input: list[Request], params: dict[str, Any] | None = None
@@ -42,10 +30,8 @@ class ServedSequences(PythonModel):
         Raises:
             MlflowException: If a request does not fit the model; the server answers it with 400.
         """
-        try:
+        with refusing():
             answers = answer_requests(self.model, model_input)
-        except ValueError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error
         # Dicts, because absent fields would be written as null; the type gives the signature.
         return cast(list[Answer], answers)
 
