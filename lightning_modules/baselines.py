@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from data_modules.specification import SeriesSpec
 from lightning_modules.baseline import Baseline, squared_errors
 from lightning_modules.classical_baselines import CLASSICAL
-from lightning_modules.linear_baseline import Linear
+from lightning_modules.linear_baseline import CentredLinear, Linear
 from lightning_modules.naive2 import Naive2
 from lightning_modules.sine_oracle import SineOracle
 
@@ -268,6 +268,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "moving_average": MovingAverage,
     "differencing": Differencing,
     "linear": Linear,
+    "centred_linear": CentredLinear,
     **CLASSICAL,
     "oracle": SineOracle,
 }

@@ -217,6 +217,27 @@ class Linear(Baseline):
         return self.inputs.undo(outputs, level).squeeze(1).to(history.dtype)
 
 
+class CentredLinear(Linear):
+    """One regression that all targets share, of windows centred by their own mean.
+
+    Linear models with instance normalisation, in closed form (Toner and Darlow 2024, "An analysis
+    of linear time series forecasting models"): what ``Linear`` may choose on validation, chosen
+    beforehand, as published figures are of it. Only the penalty is chosen.
+    """
+
+    def __init__(
+        self, spec: dict[str, Any], ridges: list[float] | None = None, coverage: float = 0.9
+    ) -> None:
+        """Makes room for the weights; see `Linear`."""
+        super().__init__(spec, ridges, coverage, shared=True, centring="mean")
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """As that of every baseline."""
+        args = super().init_args
+        return {name: args[name] for name in args if name not in ("shared", "centring")}
+
+
 def _input_count(spec: SeriesSpec, shared: bool) -> int:
     """Returns the number of inputs of a regression (D)."""
     channels = len(spec.channels) - (len(spec.target_channels) - 1 if shared else 0)
