@@ -14,6 +14,7 @@ from data_modules.specification import SeriesSpec
 from data_modules.synthetic_series import SyntheticSeries
 from lightning_modules.baselines import (
     BASELINES,
+    CentredLinear,
     Differencing,
     Extrapolation,
     Linear,
@@ -351,6 +352,25 @@ def test_linear_is_built_again_as_it_was_chosen(shared, centring):
     again = Linear(**model.init_args)
     again.load_state_dict(model.state_dict())
     history = data.spec.split(data.parts["validation"].values)[0]
+    assert torch.equal(again.forecast(history), model.forecast(history))
+
+
+def test_centred_linear_shares_and_centres_whatever_validation_says():
+    # Levels that do not differ: linear least squares would rather not centre.
+    data = make_data(shared_rule(level=0.0), target_channels=list(range(5)), window=8, horizon=2)
+    free, model = (
+        Linear(data.spec.to_dict()).fit(data),
+        CentredLinear(data.spec.to_dict()).fit(data),
+    )
+    assert free.centring == "none"
+    assert model.weight.shape == (8, 2)
+    history = data.spec.split(data.parts["validation"].values)[0]
+    levels = 100 * torch.arange(5.0)
+    torch.testing.assert_close(
+        model.forecast(history + levels), model.forecast(history) + levels, atol=1e-3, rtol=0
+    )
+    again = CentredLinear(**model.init_args)
+    again.load_state_dict(model.state_dict())
     assert torch.equal(again.forecast(history), model.forecast(history))
 
 
