@@ -57,11 +57,6 @@ class GeneratedTweets:
     clean_labels: np.ndarray
     patterns: list[tuple[str, ...]]
 
-    @property
-    def achievable_accuracy(self) -> float:
-        """Share of right labels: what a reader who understands every tweet gets."""
-        return float((self.labels == self.clean_labels).mean())
-
 
 def generate(sizes: Mapping[str, int], seed: int, label_noise: float) -> dict[str, GeneratedTweets]:
     """Generates all parts.

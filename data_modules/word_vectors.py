@@ -37,11 +37,6 @@ class WordVectors:
         """Numbers in a vector (D)."""
         return self.matrix.shape[1]
 
-    @property
-    def missing_share(self) -> float:
-        """Share of the words that were not found."""
-        return float(1 - self.found.mean()) if len(self.found) else 0.0
-
 
 def read_vectors(
     path: str | Path, words: Sequence[str], cache_dir: str | Path | None = None

@@ -58,7 +58,7 @@ def test_words_and_their_values(tmp_path, read):
     path = write(tmp_path, *GOOD)
     vectors = read(path, ["cat", "dog", "the", "1995", "cat", ":)"])
     assert vectors.dimension == 3
-    assert vectors.missing_share == pytest.approx(1 / 6)
+    assert vectors.found.tolist() == [True, False] + [True] * 4
     the = np.array([0.418, -0.25, 1e-05], np.float32).tolist()
     numbers = np.array([0.1, 0.2, 0.3], np.float32).tolist()
     assert rows(vectors) == [[-1, 0.5, 2], None, the, numbers, [-1, 0.5, 2], [4, 5, 6]]
@@ -66,7 +66,7 @@ def test_words_and_their_values(tmp_path, read):
 
 def test_no_words_at_all(tmp_path, read):
     vectors = read(write(tmp_path, *GOOD), [])
-    assert vectors.matrix.shape == (0, 3) and vectors.missing_share == 0
+    assert vectors.matrix.shape == (0, 3) and vectors.found.shape == (0,)
 
 
 def test_words_that_hold_blanks(tmp_path, read):
