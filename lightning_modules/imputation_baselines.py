@@ -4,13 +4,13 @@ Shapes: B windows, W steps in a window, C channels, K target channels.
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from data_modules.gap_specification import GapSpec
-from lightning_modules.fitted_model import FittedModel
+from lightning_modules.conformal_baseline import ConformalBaseline
 from lightning_modules.gap_filling import GapFilling
 from lightning_modules.interpolation import linear_interpolation, nearest_past
 
@@ -18,29 +18,11 @@ if TYPE_CHECKING:
     from data_modules.gapped_series import GappedSeries
 
 
-class ImputationBaseline(FittedModel, GapFilling):
+class ImputationBaseline(GapFilling, ConformalBaseline):
     """Base of the rules that fill gaps. They learn nothing but the margins of their intervals."""
 
     task = "imputation"
-
-    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``GapSpec.to_dict()`` of the data.
-            coverage: Nominal coverage of the intervals.
-
-        Raises:
-            ValueError: The nominal coverage is no share.
-        """
-        super().__init__(GapSpec.from_dict(spec))
-        self.coverage = coverage
-        self.add_conformal_margin()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built anew; the rest is in the state dict."""
-        return super().init_args | {"coverage": self.coverage}
+    specification = GapSpec
 
     @property
     def parameter_count(self) -> int:
