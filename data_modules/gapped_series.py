@@ -49,7 +49,7 @@ _LOGGER = logging.getLogger(__name__)
 _GENERATED_TARGET = "load"
 
 
-class GappedSeries(SplitDataModule):
+class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
     """One long series, of whose targets stretches are hidden, to be filled in from both sides.
 
     A window lies within its part wholly, since what comes after a gap is seen too. In training,
@@ -175,9 +175,6 @@ class GappedSeries(SplitDataModule):
         self.file_format = FileFormat(separator, decimal, encoding, header, date_format)
         self.skip_rows = skip_rows
         self.steps, self.seed = steps, seed
-        self._spec: GapSpec | None = None
-        self._parts: dict[str, GapWindows] = {}
-        self._notes: dict[str, Any] = {}
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
@@ -189,20 +186,6 @@ class GappedSeries(SplitDataModule):
         """The file, or how to make the same series again."""
         generated = f"generated_load(steps={self.steps}, seed={self.seed})"
         return generated if self.path is None else str(self.path)
-
-    @property
-    def spec(self) -> GapSpec:
-        """The specification of the data; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the specification")
-        return self._spec
-
-    @property
-    def parts(self) -> dict[str, GapWindows]:
-        """The windows of each part; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the parts")
-        return self._parts
 
     def loader(self, part: str, shuffle: bool = False) -> DataLoader[GapBatch]:
         """Returns a loader of one part; see :meth:`SplitDataModule.loader`."""
@@ -223,11 +206,6 @@ class GappedSeries(SplitDataModule):
             "noise_floor": self.spec.noise_floor,
             **self._notes,
         }
-
-    def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once; see :meth:`SplitDataModule.setup`."""
-        if self._spec is None:
-            self._spec, self._parts, self._notes = self._build()
 
     def _stretches(self, targets: int) -> HiddenStretches:
         return HiddenStretches(
