@@ -14,10 +14,8 @@ from data_modules.channels import (
     Channels,
     channel_values,
     column_values,
-    find_categories,
     is_constant,
     log_targets,
-    text_columns,
     unseen_texts,
 )
 from data_modules.errors import UserError
@@ -76,9 +74,7 @@ def fit_values(
         UserError: A column cannot be used as asked.
     """
     table, training = rows.table, np.flatnonzero(of_rows == 0)
-    texts = text_columns(table, [*channels.past, *channels.known, *channels.static])
-    categories = {name: find_categories(table, name, training) for name in texts}
-    channels = dataclasses.replace(channels, categories=categories)
+    channels = channels.with_categories(table, training)
     columns = column_values(table, channels)
     warnings = unseen_texts(table, columns, channels)
     filled = count_gaps(columns, channels.columns)
