@@ -13,6 +13,7 @@ from data_modules.gap_specification import GapSpec
 from lightning_modules.conformal_baseline import ConformalBaseline
 from lightning_modules.gap_filling import GapFilling
 from lightning_modules.interpolation import linear_interpolation, nearest_past
+from lightning_modules.seasons import too_long
 
 if TYPE_CHECKING:
     from data_modules.gapped_series import GappedSeries
@@ -85,10 +86,7 @@ class Seasonal(ImputationBaseline):
             return None
         if season is None:
             return "it needs data.season_length, the steps in a season, of less than a window"
-        return (
-            f"a season of {season} steps (data.season_length) does not fit into a window of "
-            f"{window}: raise data.window"
-        )
+        return too_long(season, window)
 
     def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
         season = self.spec.series.season_length
