@@ -4,7 +4,8 @@ Shapes: R rows of all series together, S series, C channels, K target channels.
 """
 
 import dataclasses
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from data_modules.channels import (
 )
 from data_modules.errors import UserError
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
-from data_modules.panel_parts import PARTS
+from data_modules.panel_parts import PARTS, PanelParts, place_parts
 from data_modules.panel_rows import PanelRows, check_static
 from data_modules.splitting import fit_scaling, fit_scaling_by_group
 
@@ -50,6 +51,28 @@ class PanelValues:
     of_series: Tensor
     filled: dict[str, int]
     warnings: list[str]
+
+    @cached_property
+    def parts(self) -> PanelParts:
+        """Where the parts of each series end."""
+        return place_parts(self.rows, self.of_rows)
+
+    def notes(self) -> dict[str, Any]:
+        """Returns what the description of the data tells of the rows."""
+        rows, times = self.rows, {}
+        if rows.times is not None:
+            of_parts = [rows.times[self.of_rows == part] for part in range(len(PARTS))]
+            times["times"] = {
+                name: [str(each.min()), str(each.max())]
+                for name, each in zip(PARTS, of_parts, strict=True)
+            }
+        return {
+            "rows": len(self.of_rows),
+            "series": len(rows.names),
+            "frequency": rows.frequency,
+            "filled": self.filled,
+            **times,
+        }
 
 
 def fit_values(
