@@ -151,8 +151,7 @@ class CsvSeries(SeriesDataModule):
                 "leave stride out"
             )
         check_origins(origins, origin_stride, origin_block, missing)
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
+        check_counts(least=2, season_length=season_length)
         self.path = path
         self.target = target
         self.past, self.known = list(past or []), list(known or [])

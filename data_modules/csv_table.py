@@ -21,6 +21,7 @@ import pandas as pd
 from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
+from data_modules.options import check_counts
 
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"]
 _DEFAULT = FileFormat()
@@ -235,8 +236,7 @@ def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int 
         raise UserError(
             f"decimal is {decimal!r}: write '.' or ',', whichever differs from the separator"
         )
-    if skip_rows < 0:
-        raise UserError(f"skip_rows is {skip_rows}: write a whole number of at least 0")
+    check_counts(least=0, skip_rows=skip_rows)
     text = _read_text(path, written.encoding)
     records = _read_records(path, text, separator)
     # Line breaks inside quotes put later records on later lines.

@@ -147,10 +147,8 @@ class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
                 f"calibration_fraction is {calibration_fraction}: write a share of the "
                 "validation part between 0 and 1, such as 0.4"
             )
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
-        if seed < 0:
-            raise UserError(f"seed is {seed}: write a whole number of at least 0")
+        check_counts(least=2, season_length=season_length)
+        check_counts(least=0, seed=seed)
         self.path = path
         self.target = [target] if isinstance(target, str) else target
         self.inputs, self.calendar = list(inputs or []), list(calendar or [])

@@ -155,8 +155,7 @@ class Panel(SeriesDataModule):
                 "origin_block is of dates that all series have in common, and align: end parts "
                 "each by its own length: write align: date, or leave origin_block out"
             )
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
+        check_counts(least=2, season_length=season_length)
         self.path = path
         self.series_column, self.time_column = series_column, time_column
         self.targets = [target] if isinstance(target, str) else list(target)
