@@ -1,7 +1,7 @@
 """Which columns of a table are what, and the channels that a model gets of them."""
 
 import dataclasses
-from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -69,6 +69,23 @@ class Channels:
         for name, option in roles.items():
             table.check_column(name, f"--data.{option}")
 
+    def with_categories(self, table: CsvTable, training: np.ndarray) -> Self:
+        """Returns the same with the categories of the inputs that hold texts.
+
+        A column that holds numbers for the greater part does not hold texts.
+
+        Args:
+            table: The file.
+            training: Rows of the training part.
+
+        Raises:
+            UserError: A column has too many categories, or one only.
+        """
+        inputs = [*self.past, *self.known, *self.static]
+        texts = [name for name in inputs if table.number_share(name) < 0.5]
+        categories = {name: find_categories(table, name, training) for name in texts}
+        return dataclasses.replace(self, categories=categories)
+
     @property
     def columns(self) -> list[str]:
         """All columns."""
@@ -109,79 +126,6 @@ class Channels:
     def made(self) -> list[int]:
         """Indices of the channels that are made of texts and timestamps, and stay unscaled."""
         return list(range(len(self.number_columns), len(self.names)))
-
-
-def choose_time_column(
-    table: CsvTable, given: str | None, taken: Sequence[str], date_format: str | None
-) -> str | None:
-    """Returns the column of timestamps: the one given, else the first that reads as dates.
-
-    Args:
-        table: The file.
-        given: The column that the user named, if any.
-        taken: Columns that are something else.
-        date_format: How dates are written, if the user said.
-
-    Raises:
-        UserError: There is no such column, or a format and nothing that it could be of.
-    """
-    if given is not None:
-        table.check_column(given, "--data.time_column")
-        return given
-    for name in table.names:
-        if name not in taken and table.looks_like_dates(name):
-            return name
-    if date_format is not None:
-        raise UserError(
-            f"date_format is given, but no column of {table.path} looks like dates: set "
-            f"time_column to one of {', '.join(table.names)}"
-        )
-    return None
-
-
-def choose_targets(
-    table: CsvTable,
-    given: Sequence[str] | None,
-    taken: Sequence[str | None],
-    verb: str = "forecast",
-) -> list[str]:
-    """Returns the targets: those given, else the only column of numbers.
-
-    Args:
-        table: The file.
-        given: The columns that the user named, if any.
-        taken: Columns that are something else.
-        verb: What is done with targets, for the message.
-
-    Raises:
-        UserError: None or several could be it, or the user named one twice.
-    """
-    if given is not None:
-        if not given or len(set(given)) < len(given):
-            raise UserError(f"target is {list(given)}: name one or more columns, each once")
-        return list(given)
-    candidates = [
-        name for name in table.names if name not in taken and table.number_share(name) >= 0.5
-    ]
-    if not candidates:
-        raise UserError(
-            f"{table.path} has no column of numbers. Its columns are: {', '.join(table.names)}"
-        )
-    if len(candidates) > 1:
-        raise UserError(
-            f"{table.path} has {len(candidates)} columns to {verb}: set target to one or more of "
-            f"{', '.join(candidates)}"
-        )
-    return candidates
-
-
-def text_columns(table: CsvTable, columns: list[str]) -> list[str]:
-    """Returns which columns hold texts; one that holds numbers for the greater part does not.
-
-    Raises:
-        UserError: A column does not exist.
-    """
-    return [name for name in columns if table.number_share(name) < 0.5]
 
 
 def find_categories(table: CsvTable, column: str, training: np.ndarray) -> list[str]:

@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 
 from data_modules.channels import (
     Channels,
     channel_values,
     check_varying,
-    choose_targets,
-    choose_time_column,
     column_values,
-    find_categories,
     log_targets,
-    text_columns,
     unseen_texts,
 )
 from data_modules.csv_table import CsvTable, read_table
@@ -28,6 +23,7 @@ from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
 from data_modules.options import check_choices, check_counts
 from data_modules.origins import check_origins, moved_on, rolling_origins
 from data_modules.series import SeriesDataModule, SeriesWindows, chronological_parts
+from data_modules.series_rows import SeriesRows, order_rows
 from data_modules.specification import SeriesSpec
 from data_modules.splitting import (
     check_split,
@@ -38,7 +34,6 @@ from data_modules.splitting import (
     part_boundaries,
     split_ends,
 )
-from data_modules.timestamps import check_order, infer_frequency, irregular_warning, with_dates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -156,8 +151,7 @@ class CsvSeries(SeriesDataModule):
                 "leave stride out"
             )
         check_origins(origins, origin_stride, origin_block, missing)
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
+        check_counts(least=2, season_length=season_length)
         self.path = path
         self.target = target
         self.past, self.known = list(past or []), list(known or [])
@@ -191,39 +185,22 @@ class CsvSeries(SeriesDataModule):
         return str(self.path)
 
     def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
-        table = read_table(self.path, self.file_format, self.skip_rows)
-        targets = [self.target] if isinstance(self.target, str) else self.target
-        others = [*self.past, *self.known]
-        time_column = choose_time_column(
-            table, self.time_column, [*(targets or []), *others], self.date_format
-        )
-        channels = Channels(
-            choose_targets(table, targets, [time_column, *others]),
-            self.past,
-            self.known,
+        rows = order_rows(
+            read_table(self.path, self.file_format, self.skip_rows),
+            self.file_format,
+            [self.target] if isinstance(self.target, str) else self.target,
+            past=self.past,
+            known=self.known,
             calendar=self.calendar,
+            time_column=self.time_column,
+            sort=self.sort,
+            duplicates=self.duplicates,
         )
-        channels.check(table, {"time_column": time_column})
-        times = None
-        if time_column is not None:
-            table, times = check_order(
-                table, time_column, channels.columns, self.date_format, self.sort, self.duplicates
-            )
-        elif self.calendar:
-            raise UserError(
-                f"calendar needs timestamps, and {self.path} has no column of them: set "
-                "time_column, or leave calendar out"
-            )
-        boundaries = self._boundaries(table, times)
+        table = rows.table
+        boundaries = self._boundaries(rows)
         training = np.arange(boundaries["train"][1])
-        channels = dataclasses.replace(
-            channels,
-            categories={
-                name: find_categories(table, name, training)
-                for name in text_columns(table, [*self.past, *self.known])
-            },
-        )
-        values, filled, strange = self._values(table, times, channels, boundaries)
+        channels = rows.channels.with_categories(table, training)
+        values, filled, strange = self._values(rows, channels, boundaries)
         numbers = channels.number_columns
         check_varying(table, values[training], numbers)
         location, scale = fit_scaling(values[training], self.scaling, channels.made)
@@ -251,9 +228,9 @@ class CsvSeries(SeriesDataModule):
             ),
             categories=channels.categories,
             calendar=channels.calendar,
-            time_column=time_column,
-            frequency=None if times is None else infer_frequency(times),
-            file_format=with_dates(self.file_format, table, time_column),
+            time_column=rows.time_column,
+            frequency=rows.frequency,
+            file_format=rows.file_format,
         )
         # A block of origins belongs to the same data as the others.
         identified: dict[str, tuple[int, ...]] = dict(boundaries)
@@ -264,15 +241,21 @@ class CsvSeries(SeriesDataModule):
             boundaries, origins = moved_on(boundaries, origins, self.origin_block, self.horizon)
         stride = self.window if self.stateful else self.stride
         parts = chronological_parts(series, boundaries, self.window, self.horizon, stride, origins)
-        calibration_windows = len(parts["calibration"])
-        notes = self._report(table, times, boundaries, filled, spec, calibration_windows, strange)
+        warnings = self._warnings(rows, strange, filled, len(parts["calibration"]))
+        notes = {
+            "path": self.source,
+            **rows.notes(boundaries),
+            "origin_stride": self.origin_stride,
+            "filled": filled,
+            "past": self.past,
+            "known": self.known,
+            "warnings": warnings,
+        }
         return spec, parts, notes
 
-    def _boundaries(
-        self, table: CsvTable, times: pd.DatetimeIndex | None
-    ) -> dict[str, tuple[int, int]]:
-        total = len(table.cells)
-        ends = split_ends(self.split, total, times, self.path)
+    def _boundaries(self, rows: SeriesRows) -> dict[str, tuple[int, int]]:
+        total = len(rows.table.cells)
+        ends = split_ends(self.split, total, rows.times, self.path)
         return part_boundaries(
             (ends[0], ends[1] - ends[0], ends[2] - ends[1]),
             self.window,
@@ -284,8 +267,7 @@ class CsvSeries(SeriesDataModule):
 
     def _values(
         self,
-        table: CsvTable,
-        times: pd.DatetimeIndex | None,
+        rows: SeriesRows,
         channels: Channels,
         boundaries: dict[str, tuple[int, int]],
     ) -> tuple[np.ndarray, dict[str, int], list[str]]:
@@ -294,7 +276,7 @@ class CsvSeries(SeriesDataModule):
         Returns:
             Values (T, C) of the rows in use, the number filled in each column, and warnings.
         """
-        used = boundaries["test"][1]
+        table, used = rows.table, boundaries["test"][1]
         columns, names = column_values(table, channels)[:used], channels.columns
         strange = unseen_texts(table, columns, channels)
         counts = count_gaps(columns, names)
@@ -308,7 +290,7 @@ class CsvSeries(SeriesDataModule):
         self._refuse_leading_gap(table, columns, names, groups)
         if self.transform == "log":
             log_targets(table, columns, channels)
-        in_use = None if times is None else times[:used]
+        in_use = None if rows.times is None else rows.times[:used]
         return channel_values(columns, channels, in_use), counts, strange
 
     def _refuse_leading_gap(
@@ -331,48 +313,24 @@ class CsvSeries(SeriesDataModule):
             f"them from: {advice}."
         )
 
-    def _report(
+    def _warnings(
         self,
-        table: CsvTable,
-        times: pd.DatetimeIndex | None,
-        boundaries: dict[str, tuple[int, int]],
+        rows: SeriesRows,
+        strange: list[str],
         filled: dict[str, int],
-        spec: SeriesSpec,
         calibration_windows: int,
-        messages: list[str],
-    ) -> dict[str, Any]:
-        """Returns what ``describe`` tells of the file, and logs what may surprise."""
-        if times is not None:
-            irregular = irregular_warning(table, times, spec.frequency)
-            if irregular is not None:
-                messages.append(irregular)
+    ) -> list[str]:
+        """Returns, and logs, what may surprise."""
+        warnings = [*strange, *rows.warnings()]
         if filled:
             listed = ", ".join(f"{count} in {name!r}" for name, count in filled.items())
-            messages.append(f"{self.path}: filled missing values by {self.missing}: {listed}")
+            warnings.append(f"{self.path}: filled missing values by {self.missing}: {listed}")
         if calibration_windows < _FEWEST_CALIBRATION_WINDOWS:
-            messages.append(
+            warnings.append(
                 f"{self.path}: the calibration part holds {calibration_windows} windows; a 90 % "
                 f"interval needs {_FEWEST_CALIBRATION_WINDOWS} at least: lower horizon, raise "
                 "calibration_fraction, or give validation a larger share of split"
             )
-        for message in messages:
-            _LOGGER.warning(message)
-        notes: dict[str, Any] = {
-            "path": str(self.path),
-            "rows": len(table.cells),
-            "unused_rows": len(table.cells) - boundaries["test"][1],
-            "boundaries": boundaries,
-            "origin_stride": self.origin_stride,
-            "time_column": spec.time_column,
-            "frequency": spec.frequency,
-            "filled": filled,
-            "past": self.past,
-            "known": self.known,
-            "warnings": messages,
-        }
-        if times is not None:
-            notes["times"] = {
-                name: [str(times[start]), str(times[end - 1])]
-                for name, (start, end) in boundaries.items()
-            }
-        return notes
+        for warning in warnings:
+            _LOGGER.warning(warning)
+        return warnings

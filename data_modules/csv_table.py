@@ -21,6 +21,7 @@ import pandas as pd
 from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
+from data_modules.options import check_counts
 
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>"]
 _DEFAULT = FileFormat()
@@ -36,17 +37,15 @@ class CsvTable:
         cells: Text of each cell; its index holds the number of the row's record in the file,
             counted from 0 with the header and blank lines.
         breaks: Line breaks inside quoted cells before each record, to turn its number into a line.
-        decimal: The decimal mark, "." or ",".
-        usual_dates: A format by which dates are read wherever it fits all of a column, such as that
-            of the file a model was trained on; None for none.
+        written: How the file is written. Its format of dates, such as that of the file a model was
+            trained on, is used wherever it fits all of a column.
     """
 
     path: Path
     names: list[str]
     cells: pd.DataFrame
     breaks: np.ndarray
-    decimal: str = "."
-    usual_dates: str | None = None
+    written: FileFormat = FileFormat()
 
     def line(self, row: int) -> int:
         """Returns the line of the file, counted from 1, on which a row of the table begins."""
@@ -113,7 +112,7 @@ class CsvTable:
         if len(wrong):
             found = text.iloc[wrong[0]]
             advice = "Correct it, leave it empty if it is missing, or leave the column out"
-            if self.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", found):
+            if self.written.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", found):
                 advice = "Set decimal: ',' if the comma is a decimal mark"
             raise UserError(
                 f"{self.path} line {self.line(wrong[0])}, column {name!r}: {found!r} is not a "
@@ -138,7 +137,7 @@ class CsvTable:
         return text.mask(text.isin(_MISSING))
 
     def _parsed(self, text: pd.Series) -> pd.Series:
-        if self.decimal == ",":
+        if self.written.decimal == ",":
             text = text.str.replace(",", ".", regex=False)
         return pd.to_numeric(text, errors="coerce")
 
@@ -154,10 +153,9 @@ class CsvTable:
         )
 
     def has_usual_dates(self, name: str) -> bool:
-        """Tells whether all of a column can be read by ``usual_dates``."""
-        if self.usual_dates is None:
-            return False
-        return bool(parse_dates(self.column(name), self.usual_dates).notna().all())
+        """Tells whether all of a column can be read by the file's format of dates."""
+        usual = self.written.date_format
+        return usual is not None and bool(parse_dates(self.column(name), usual).notna().all())
 
     def times(self, name: str, date_format: str | None = None) -> pd.DatetimeIndex:
         """Returns a column as timestamps, all read by one format.
@@ -181,7 +179,7 @@ class CsvTable:
                 f"{self.path} line {self.line(missing[0])}, column {name!r}: the timestamp is "
                 f"missing{_others(len(missing) - 1)}. Fill it in, or remove the row."
             )
-        usual = date_format or (self.usual_dates if self.has_usual_dates(name) else None)
+        usual = date_format or (self.written.date_format if self.has_usual_dates(name) else None)
         formats = [usual] if usual else date_formats(text)
         parsed = {each: parse_dates(text, each) for each in formats}
         best = min(formats, key=lambda each: int(parsed[each].isna().sum()))
@@ -235,8 +233,7 @@ def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int 
         raise UserError(
             f"decimal is {decimal!r}: write '.' or ',', whichever differs from the separator"
         )
-    if skip_rows < 0:
-        raise UserError(f"skip_rows is {skip_rows}: write a whole number of at least 0")
+    check_counts(least=0, skip_rows=skip_rows)
     text = _read_text(path, written.encoding)
     records = _read_records(path, text, separator)
     # Line breaks inside quotes put later records on later lines.
@@ -261,7 +258,7 @@ def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int 
             f"{path} has {len(records)} rows of data, and skip_rows leaves out {skip_rows}: "
             "write a smaller number"
         )
-    return CsvTable(path, names, records.iloc[skip_rows:], breaks, decimal, written.date_format)
+    return CsvTable(path, names, records.iloc[skip_rows:], breaks, written)
 
 
 def _read_text(path: Path, encoding: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 @dataclasses.dataclass(frozen=True)
 class FileFormat:
-    """How a CSV file is written; a model keeps that of its data, to read further files alike.
+    """How a CSV file is written; a model keeps that of its data, for further files alike.
 
     Attributes:
         separator: What stands between cells: one character, "tab" or "space".
@@ -27,6 +27,12 @@ class FileFormat:
     def from_dict(cls, values: dict[str, Any] | None) -> Self:
         """Rebuilds a format; the default one for models saved before they kept any (None)."""
         return cls(**values or {})
+
+    @property
+    def delimiter(self) -> str:
+        """The character to write between cells; one blank for any number of them."""
+        characters = {"tab": "\t", "\\t": "\t", "space": " ", r"\s+": " "}
+        return characters.get(self.separator, self.separator)
 
     def changed(self, **options: Any) -> Self:
         """Returns the format with those of some options that are not None."""

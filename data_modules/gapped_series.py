@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,11 +13,8 @@ from torch.utils.data import DataLoader
 from data_modules.channels import (
     Channels,
     channel_values,
-    choose_targets,
-    choose_time_column,
     column_values,
-    find_categories,
-    text_columns,
+    is_constant,
     unseen_texts,
 )
 from data_modules.csv_table import CsvTable, read_table
@@ -31,6 +27,7 @@ from data_modules.generated_load import generated_load, least_squared_error
 from data_modules.hidden_stretches import HiddenStretches
 from data_modules.options import check_choices, check_counts
 from data_modules.series import SeriesWindows
+from data_modules.series_rows import order_rows
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
 from data_modules.splitting import (
@@ -41,7 +38,6 @@ from data_modules.splitting import (
     separate_parts,
     split_ends,
 )
-from data_modules.timestamps import check_order, infer_frequency, irregular_warning, with_dates
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -49,7 +45,7 @@ _LOGGER = logging.getLogger(__name__)
 _GENERATED_TARGET = "load"
 
 
-class GappedSeries(SplitDataModule):
+class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
     """One long series, of whose targets stretches are hidden, to be filled in from both sides.
 
     A window lies within its part wholly, since what comes after a gap is seen too. In training,
@@ -151,10 +147,8 @@ class GappedSeries(SplitDataModule):
                 f"calibration_fraction is {calibration_fraction}: write a share of the "
                 "validation part between 0 and 1, such as 0.4"
             )
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
-        if seed < 0:
-            raise UserError(f"seed is {seed}: write a whole number of at least 0")
+        check_counts(least=2, season_length=season_length)
+        check_counts(least=0, seed=seed)
         self.path = path
         self.target = [target] if isinstance(target, str) else target
         self.inputs, self.calendar = list(inputs or []), list(calendar or [])
@@ -175,9 +169,6 @@ class GappedSeries(SplitDataModule):
         self.file_format = FileFormat(separator, decimal, encoding, header, date_format)
         self.skip_rows = skip_rows
         self.steps, self.seed = steps, seed
-        self._spec: GapSpec | None = None
-        self._parts: dict[str, GapWindows] = {}
-        self._notes: dict[str, Any] = {}
 
     @property
     def name(self) -> str:  # type: ignore[override]  # Lightning has it as a class attribute
@@ -189,20 +180,6 @@ class GappedSeries(SplitDataModule):
         """The file, or how to make the same series again."""
         generated = f"generated_load(steps={self.steps}, seed={self.seed})"
         return generated if self.path is None else str(self.path)
-
-    @property
-    def spec(self) -> GapSpec:
-        """The specification of the data; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the specification")
-        return self._spec
-
-    @property
-    def parts(self) -> dict[str, GapWindows]:
-        """The windows of each part; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the parts")
-        return self._parts
 
     def loader(self, part: str, shuffle: bool = False) -> DataLoader[GapBatch]:
         """Returns a loader of one part; see :meth:`SplitDataModule.loader`."""
@@ -224,11 +201,6 @@ class GappedSeries(SplitDataModule):
             **self._notes,
         }
 
-    def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once; see :meth:`SplitDataModule.setup`."""
-        if self._spec is None:
-            self._spec, self._parts, self._notes = self._build()
-
     def _stretches(self, targets: int) -> HiddenStretches:
         return HiddenStretches(
             self.window, targets, self.hidden_share, self.shortest, self.longest, self.together
@@ -238,41 +210,36 @@ class GappedSeries(SplitDataModule):
         table, targets = self._table(), self.target
         if self.path is None and targets is None:
             targets = [_GENERATED_TARGET]
-        time_column = choose_time_column(
-            table, self.time_column, [*(targets or []), *self.inputs], self.date_format
-        )
-        targets = choose_targets(table, targets, [time_column, *self.inputs], "fill")
         # What is seen on both sides of a gap is seen in it too: there is no past to tell apart.
-        channels = Channels(targets, known=self.inputs, calendar=self.calendar)
-        channels.check(table, {"time_column": time_column}, known="inputs")
-        times = None
-        if time_column is not None:
-            table, times = check_order(
-                table, time_column, channels.columns, self.date_format, self.sort, self.duplicates
-            )
-        elif self.calendar:
-            raise UserError(
-                f"calendar needs timestamps, and {table.path} has no column of them: set "
-                "time_column, or leave calendar out"
-            )
+        rows = order_rows(
+            table,
+            self.file_format,
+            targets,
+            past=[],
+            known=self.inputs,
+            calendar=self.calendar,
+            time_column=self.time_column,
+            sort=self.sort,
+            duplicates=self.duplicates,
+            verb="fill",
+            known_option="inputs",
+        )
+        table, times = rows.table, rows.times
         ends = split_ends(self.split, len(table.cells), times, str(table.path))
         source = f"{table.path} (split {self.split})"
         boundaries = separate_parts(ends, self.window, self.calibration_fraction, source)
         training = np.arange(ends[0])
-        texts = text_columns(table, self.inputs)
-        channels = dataclasses.replace(
-            channels, categories={name: find_categories(table, name, training) for name in texts}
-        )
+        channels = rows.channels.with_categories(table, training)
         columns = column_values(table, channels)[: ends[2]]
         missing = count_gaps(columns, channels.columns)
-        messages = unseen_texts(table, columns, channels)
+        strange = unseen_texts(table, columns, channels)
         for k, name in enumerate(channels.columns):
             if name in channels.categories:  # a text that is missing is no category
                 columns[:, k] = np.nan_to_num(columns[:, k], nan=-1)
         values = channel_values(columns, channels, None if times is None else times[: ends[2]])
         location, scale = self._scaling(table, values[training], channels)
-        rows = torch.from_numpy((values - location) / scale).to(torch.float32)
-        parts = self._windows(rows, boundaries, len(targets))
+        scaled = torch.from_numpy((values - location) / scale).to(torch.float32)
+        parts = self._windows(scaled, boundaries, len(channels.targets))
         series = SeriesSpec(
             channels=channels.names,
             target_channels=channels.target_channels,
@@ -281,23 +248,33 @@ class GappedSeries(SplitDataModule):
             horizon=1,
             location=location,
             scale=scale,
-            metric_units=self.metric_units or default_units(targets),
+            metric_units=self.metric_units or default_units(channels.targets),
             season_length=self.season_length,
             # So many neighbours have steps in common.
             block_length=-(-self.window // self.evaluation_stride),
             categories=channels.categories,
             calendar=channels.calendar,
-            time_column=time_column,
-            frequency=None if times is None else infer_frequency(times),
-            file_format=with_dates(self.file_format, table, time_column),
+            time_column=rows.time_column,
+            frequency=rows.frequency,
+            file_format=rows.file_format,
         )
         masks = [part.hidden.byte() for part in parts.values() if part.hidden is not None]
         series = dataclasses.replace(
             series,
             noise_floor=self._noise_floor(parts["test"], series),
-            digest=data_digest([rows, *masks], boundaries, series),
+            digest=data_digest([scaled, *masks], boundaries, series),
         )
-        notes = self._report(table, times, boundaries, missing, series, messages)
+        advice = "add a row, without values, for each step left out"
+        warnings = [*strange, *(f"{warning}: {advice}" for warning in rows.warnings())]
+        for warning in warnings:
+            _LOGGER.warning(warning)
+        notes = {
+            "path": self.source,
+            **rows.notes(boundaries),
+            "missing": missing,
+            "inputs": self.inputs,
+            "warnings": warnings,
+        }
         return GapSpec(series, self.longest), parts, notes
 
     def _table(self) -> CsvTable:
@@ -331,8 +308,7 @@ class GappedSeries(SplitDataModule):
         location, scale = [0.0] * len(channels.names), [1.0] * len(channels.names)
         for k, name in enumerate(channels.number_columns):
             observed = training[~np.isnan(training[:, k]), k : k + 1]
-            # Differences in the last digits of float64 are not variation.
-            if not len(observed) or np.ptp(observed) <= 1e-12 * np.abs(observed).max():
+            if not len(observed) or is_constant(observed):
                 found = f"constant ({observed[0, 0]:g})" if len(observed) else "empty"
                 raise UserError(
                     f"{table.path}, column {name!r} is {found} throughout the training part "
@@ -350,37 +326,3 @@ class GappedSeries(SplitDataModule):
             return None
         floor = least_squared_error(test.hidden[..., 0].numpy())
         return [floor if series.metric_units == "original" else floor / series.scale[0] ** 2]
-
-    def _report(
-        self,
-        table: CsvTable,
-        times: pd.DatetimeIndex | None,
-        boundaries: dict[str, tuple[int, int]],
-        missing: dict[str, int],
-        series: SeriesSpec,
-        messages: list[str],
-    ) -> dict[str, Any]:
-        """Returns what ``describe`` tells of the file, and logs what may surprise."""
-        if times is not None:
-            irregular = irregular_warning(table, times, series.frequency)
-            if irregular is not None:
-                messages.append(f"{irregular}: add a row, without values, for each step left out")
-        for message in messages:
-            _LOGGER.warning(message)
-        notes: dict[str, Any] = {
-            "path": self.source,
-            "rows": len(table.cells),
-            "unused_rows": len(table.cells) - boundaries["test"][1],
-            "boundaries": boundaries,
-            "time_column": series.time_column,
-            "frequency": series.frequency,
-            "missing": missing,
-            "inputs": self.inputs,
-            "warnings": messages,
-        }
-        if times is not None:
-            notes["times"] = {
-                name: [str(times[start]), str(times[end - 1])]
-                for name, (start, end) in boundaries.items()
-            }
-        return notes

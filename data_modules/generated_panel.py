@@ -34,17 +34,23 @@ class GeneratedPanel:
     table: CsvTable
     levels: dict[str, float]
 
-    @staticmethod
-    def floor(horizon: int) -> np.ndarray:
-        """Returns the least mean squared error of each step ahead (H), in squares of the level.
+    def floor(self, horizon: int, names: Sequence[str], scales: np.ndarray) -> np.ndarray:
+        """Returns the least mean squared error of each step ahead (H).
 
         Who knows all equations, promotions to come and all that has been still errs by the noise
         that comes, and from the second step on by the weather that comes.
+
+        Args:
+            horizon: Steps ahead (H).
+            names: The series that are forecast (S).
+            scales: The unit of errors in each (S).
         """
+        levels = np.array([self.levels[name] for name in names])
         ahead = np.arange(horizon)
         noise = NOISE**2 * np.cumsum(LASTING_NOISE ** (2 * ahead))
         weather = (DEGREE * WEATHER) ** 2 * np.cumsum(LASTING_WEATHER ** (2 * ahead))
-        return noise + np.concatenate([[0.0], weather[:-1]])
+        shares = noise + np.concatenate([[0.0], weather[:-1]])
+        return np.mean((levels / scales) ** 2) * shares
 
 
 def generated_panel(series: int, steps: int, seed: int) -> GeneratedPanel:

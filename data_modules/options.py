@@ -18,12 +18,16 @@ def check_choices(**options: tuple[str | None, ...]) -> None:
             raise UserError(f"{option} is {value!r}: write one of {listed}")
 
 
-def check_counts(**options: int | None) -> None:
-    """Refuses an option that counts something and is less than 1; None counts nothing.
+def check_counts(least: int = 1, **options: int | None) -> None:
+    """Refuses an option that counts something and is too small; None counts nothing.
+
+    Args:
+        least: The smallest number that the options may be.
+        options: By name.
 
     Raises:
         UserError: Names the first such option.
     """
     for option, number in options.items():
-        if number is not None and number < 1:
-            raise UserError(f"{option} is {number}: write a whole number of at least 1")
+        if number is not None and number < least:
+            raise UserError(f"{option} is {number}: write a whole number of at least {least}")

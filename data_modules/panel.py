@@ -19,7 +19,7 @@ from data_modules.generated_panel import GeneratedPanel, generated_panel
 from data_modules.options import check_choices, check_counts
 from data_modules.origins import check_origins
 from data_modules.panel_origins import PanelOrigins, block_windows, find_series
-from data_modules.panel_parts import PARTS, PanelParts, parts_by_date, parts_by_end, place_parts
+from data_modules.panel_parts import PARTS, parts_by_date, parts_by_end
 from data_modules.panel_rows import PanelRows, read_rows
 from data_modules.panel_values import PanelValues, fit_values
 from data_modules.series import SeriesDataModule, SeriesWindows
@@ -155,8 +155,7 @@ class Panel(SeriesDataModule):
                 "origin_block is of dates that all series have in common, and align: end parts "
                 "each by its own length: write align: date, or leave origin_block out"
             )
-        if season_length is not None and season_length < 2:
-            raise UserError(f"season_length is {season_length}: write at least 2, or nothing")
+        check_counts(least=2, season_length=season_length)
         self.path = path
         self.series_column, self.time_column = series_column, time_column
         self.targets = [target] if isinstance(target, str) else list(target)
@@ -228,44 +227,36 @@ class Panel(SeriesDataModule):
         of_rows = dates.of_rows() if dates else parts_by_end(rows, self.split, *options)
         left_out = self._left_out(rows, of_rows)
         values, kept = self._fitted(rows, of_rows)
-        parts = place_parts(values.rows, values.of_rows)
-        windows = self._windows(values, parts)
-        test = windows["test"]
+        windows = self._windows(values)
+        count = windows["test"].most_windows
         block_length = overlapping_block_length(
-            self.window, self.horizon, test.most_windows, self.origin_stride
+            self.window, self.horizon, count, self.origin_stride
         )
         spec = self._specified(values, block_length)
         # Which rows of which series are in each part.
         bounds: Any = {"offsets": values.rows.offsets.tolist()}
         bounds |= {"origins": [self.origins, self.origin_stride]}
-        bounds |= {name: parts.ends[:, part].tolist() for part, name in enumerate(PARTS)}
+        bounds |= dict(zip(PARTS, values.parts.ends.T.tolist(), strict=True))
         digest = data_digest([values.scaled], bounds, spec)
         in_use = of_rows < len(PARTS)
         self._hashes = hashlib.sha256(rows.hashes(self._columns)[in_use].tobytes()).digest()
         if dates:
-            places = dates.places[kept]
-            self._origins = PanelOrigins.of(test, self.window, self.origin_stride, places)
-        # Not each date of them has a window.
-        asked = len(self._origins.numbers.unique()) if self._origins else test.most_windows
-        if dates and self._origins and self.origin_block:
-            first, within = values.rows, self._origins.within(self.origin_block)
-            moved = dates.moved_on(self._origins.dates, self.origin_block, self.horizon)
-            if not within.any():
-                raise UserError(
-                    f"origin_block is {self.origin_block}: no test window has its origin there"
-                )
-            values, _ = self._fitted(rows, moved.of_rows())
-            test = block_windows(values.scaled, values.rows, first, test, within)
-            self._origins = dataclasses.replace(
-                self._origins, numbers=self._origins.numbers[within]
-            )
-            parts = place_parts(values.rows, values.of_rows)
-            windows = self._windows(values, parts, find_series(values.rows, first), test)
-            spec = self._specified(values, block_length)
+            test, places = windows["test"], dates.places[kept]
+            origins = PanelOrigins.of(test, self.window, self.origin_stride, places)
+            count = len(origins.numbers.unique())  # Not each date of them has a window.
+            if self.origin_block:
+                moved = dates.moved_on(origins.dates, self.origin_block, self.horizon)
+                tested, within = values.rows, origins.within(self.origin_block)
+                values, _ = self._fitted(rows, moved.of_rows())
+                test = block_windows(values.scaled, values.rows, tested, test, within)
+                windows = self._windows(values, find_series(values.rows, tested), test)
+                spec = self._specified(values, block_length)
+                origins = dataclasses.replace(origins, numbers=origins.numbers[within])
+            self._origins = origins
         self._names, self._target_scaling = values.rows.names, values.of_series
         # A block of origins belongs to the same data as the others.
         spec = dataclasses.replace(spec, digest=digest)
-        return spec, windows, self._report(values, windows, asked, rows.warnings(), left_out)
+        return spec, windows, self._report(values, windows, count, rows.warnings(), left_out)
 
     def _rows(self) -> PanelRows:
         """Reads the file."""
@@ -304,10 +295,8 @@ class Panel(SeriesDataModule):
         """Returns the least mean squared error of each step (H), where it is known."""
         if self.path is not None or self.targets != ["y"] or self.transform != "none":
             return None
-        panel = self._generated()
-        levels = np.array([panel.levels[name] for name in values.rows.names])
-        units = levels / values.of_series[1, :, 0].numpy()
-        return (np.mean(units**2) * panel.floor(self.horizon)).tolist()
+        scales = values.of_series[1, :, 0].numpy()
+        return self._generated().floor(self.horizon, values.rows.names, scales).tolist()
 
     def _trained(self, rows: PanelRows, of_rows: np.ndarray) -> np.ndarray:
         """Returns the number of training rows of each series (S)."""
@@ -338,7 +327,6 @@ class Panel(SeriesDataModule):
     def _windows(
         self,
         values: PanelValues,
-        parts: PanelParts,
         judged: np.ndarray | None = None,
         test: SeriesWindows | None = None,
     ) -> dict[str, SeriesWindows]:
@@ -348,7 +336,7 @@ class Panel(SeriesDataModule):
             UserError: A part has none.
         """
         steps = (self.window, self.horizon, self.stride, self.origins, self.origin_stride)
-        windows = parts.windows(values.scaled, *steps, judged=judged)
+        windows = values.parts.windows(values.scaled, *steps, judged=judged)
         windows |= {} if test is None else {"test": test}
         empty = [name for name, part in windows.items() if not len(part)]
         if empty:
@@ -395,39 +383,29 @@ class Panel(SeriesDataModule):
         left_out: list[str],
     ) -> dict[str, Any]:
         """Returns what ``describe`` tells of the panel, and logs what may surprise."""
-        rows, of_rows, filled = values.rows, values.of_rows, values.filled
+        path, filled = values.rows.table.path, values.filled
         warnings = [*warnings, *values.warnings]
         if left_out:
             warnings.append(
-                f"{rows.table.path}: {len(left_out)} series too short for a training window are "
+                f"{path}: {len(left_out)} series too short for a training window are "
                 f"left out: {', '.join(left_out[:5])}{', ...' if left_out[5:] else ''}"
             )
         if filled:
             listed = ", ".join(f"{count} in {name!r}" for name, count in filled.items())
-            warnings.append(f"{rows.table.path}: filled missing values by {self.missing}: {listed}")
+            warnings.append(f"{path}: filled missing values by {self.missing}: {listed}")
         # The first fit has told of them already.
         for warning in warnings if self.origin_block is None else []:
             _LOGGER.warning(warning)
-        notes: dict[str, Any] = {
+        return {
             "path": self.source,
-            "rows": len(of_rows),
-            "series": len(rows.names),
+            **values.notes(),
             "tested_series": int((windows["test"].counts > 0).sum()),
             "origins": origins,
             "origin_stride": self.origin_stride,
             "left_out": len(left_out),
             "align": self.align,
-            "frequency": rows.frequency,
-            "filled": filled,
             "past": self.past,
             "known": self.known,
             "static": self.static,
             "warnings": warnings,
         }
-        if rows.times is not None:
-            ends = [rows.times[of_rows == part] for part in range(len(PARTS))]
-            notes["times"] = {
-                name: [str(times.min()), str(times.max())]
-                for name, times in zip(PARTS, ends, strict=True)
-            }
-        return notes

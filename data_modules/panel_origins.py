@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from data_modules.errors import UserError
 from data_modules.panel_rows import PanelRows
 from data_modules.series import SeriesWindows
 
@@ -59,9 +60,15 @@ class PanelOrigins:
 
         Args:
             block: Number of its first origin, and of the one after its last.
+
+        Raises:
+            UserError: None has.
         """
         first, last = block
-        return (first <= self.numbers) & (self.numbers < last)
+        within = (first <= self.numbers) & (self.numbers < last)
+        if not within.any():
+            raise UserError(f"origin_block is {block}: no test window has its origin there")
+        return within
 
 
 def block_windows(

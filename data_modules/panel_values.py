@@ -4,7 +4,8 @@ Shapes: R rows of all series together, S series, C channels, K target channels.
 """
 
 import dataclasses
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,15 +15,13 @@ from data_modules.channels import (
     Channels,
     channel_values,
     column_values,
-    find_categories,
     is_constant,
     log_targets,
-    text_columns,
     unseen_texts,
 )
 from data_modules.errors import UserError
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
-from data_modules.panel_parts import PARTS
+from data_modules.panel_parts import PARTS, PanelParts, place_parts
 from data_modules.panel_rows import PanelRows, check_static
 from data_modules.splitting import fit_scaling, fit_scaling_by_group
 
@@ -53,6 +52,28 @@ class PanelValues:
     filled: dict[str, int]
     warnings: list[str]
 
+    @cached_property
+    def parts(self) -> PanelParts:
+        """Where the parts of each series end."""
+        return place_parts(self.rows, self.of_rows)
+
+    def notes(self) -> dict[str, Any]:
+        """Returns what the description of the data tells of the rows."""
+        rows, times = self.rows, {}
+        if rows.times is not None:
+            of_parts = [rows.times[self.of_rows == part] for part in range(len(PARTS))]
+            times["times"] = {
+                name: [str(each.min()), str(each.max())]
+                for name, each in zip(PARTS, of_parts, strict=True)
+            }
+        return {
+            "rows": len(self.of_rows),
+            "series": len(rows.names),
+            "frequency": rows.frequency,
+            "filled": self.filled,
+            **times,
+        }
+
 
 def fit_values(
     rows: PanelRows,
@@ -76,9 +97,7 @@ def fit_values(
         UserError: A column cannot be used as asked.
     """
     table, training = rows.table, np.flatnonzero(of_rows == 0)
-    texts = text_columns(table, [*channels.past, *channels.known, *channels.static])
-    categories = {name: find_categories(table, name, training) for name in texts}
-    channels = dataclasses.replace(channels, categories=categories)
+    channels = channels.with_categories(table, training)
     columns = column_values(table, channels)
     warnings = unseen_texts(table, columns, channels)
     filled = count_gaps(columns, channels.columns)

@@ -277,7 +277,7 @@ def _constant(table: CsvTable, column: str, codes: np.ndarray, what: str) -> np.
 
 def _with_points(table: CsvTable, column: str, cells: np.ndarray) -> np.ndarray:
     """Returns a column's text (R,); numbers with a decimal comma with a point in its place."""
-    if table.decimal != "," or table.number_share(column) < 1.0:
+    if table.written.decimal != "," or table.number_share(column) < 1.0:
         return cells
     return np.array([str(cell).replace(",", ".") for cell in cells], dtype=object)
 

@@ -38,7 +38,7 @@ _FEWEST_CALIBRATED = 9
 _PARTS = ("train", "validation", "calibration", "test")
 
 
-class Sequences(SplitDataModule):
+class Sequences(SplitDataModule[SequenceSpec, SequencePart]):
     """Sequences of numbers, of unequal lengths, each with a class or a number to be told from it.
 
     With ``path``, a csv or parquet file in long format: a row for each step, with a column that
@@ -182,21 +182,6 @@ class Sequences(SplitDataModule):
         self.label_noise = (
             _LABEL_NOISE[self.kind or "classes"] if label_noise is None else label_noise
         )
-        self._spec: SequenceSpec | None = None
-        self._parts: dict[str, SequencePart] = {}
-        self._notes: dict[str, Any] = {}
-
-    def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once.
-
-        Args:
-            stage: Lightning's stage; every stage needs the same parts.
-
-        Raises:
-            UserError: The data cannot be used as asked.
-        """
-        if self._spec is None:
-            self._spec, self._parts, self._notes = self._build()
 
     def _raw(self) -> RawSequences:
         if self.path is not None:
@@ -310,20 +295,6 @@ class Sequences(SplitDataModule):
         if self.path is not None:
             return str(self.path)
         return f"{type(self).__name__}(kind={self.kind}, seed={self.seed})"
-
-    @property
-    def spec(self) -> SequenceSpec:
-        """The specification of the data; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the specification")
-        return self._spec
-
-    @property
-    def parts(self) -> dict[str, SequencePart]:
-        """The sequences of each part; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the parts")
-        return self._parts
 
     def loader(self, part: str, shuffle: bool = False) -> DataLoader[SequenceBatch]:
         """Returns a loader of one part.

@@ -4,7 +4,6 @@ Shapes: B windows in a batch, N windows in a part, T steps of a series, W steps 
 H steps to forecast, C channels (input columns).
 """
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -197,7 +196,7 @@ def _unchanged(batch: Any) -> SeriesBatch:
     return batch
 
 
-class SeriesDataModule(SplitDataModule):
+class SeriesDataModule(SplitDataModule[SeriesSpec, SeriesWindows]):
     """Base of all data modules of time series.
 
     ``setup`` fills ``parts``: "train"; "validation", which stops the training and chooses;
@@ -256,50 +255,16 @@ class SeriesDataModule(SplitDataModule):
         self.evaluation_batch_size = evaluation_batch_size
         self.calibration_fraction = calibration_fraction
         self.stateful = stateful
-        self._spec: SeriesSpec | None = None
-        self._parts: dict[str, SeriesWindows] = {}
-        self._notes: dict[str, Any] = {}
-
-    @abstractmethod
-    def _build(self) -> tuple[SeriesSpec, dict[str, SeriesWindows], dict[str, Any]]:
-        """Returns the specification, the parts, and what else ``describe`` should tell.
-
-        A pure function of the constructor's arguments (and of the file that they name).
-        """
 
     def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once.
-
-        Args:
-            stage: Lightning's stage; every stage needs the same parts.
-
-        Raises:
-            UserError: The data cannot be used as asked.
-        """
-        if self._spec is not None:
-            return
-        spec, parts, notes = self._build()
-        if self.stateful and len(parts["train"]) < self.batch_size:
+        """Builds the parts, once; see :meth:`SplitDataModule.setup`."""
+        super().setup(stage)
+        chunks = len(self.parts["train"])
+        if self.stateful and chunks < self.batch_size:
             raise UserError(
-                f"the training part holds {len(parts['train'])} chunks of {self.window} steps, "
-                f"fewer than the {self.batch_size} streams asked for by batch_size: lower "
-                "batch_size or window"
+                f"the training part holds {chunks} chunks of {self.window} steps, fewer than the "
+                f"{self.batch_size} streams asked for by batch_size: lower batch_size or window"
             )
-        self._spec, self._parts, self._notes = spec, parts, notes
-
-    @property
-    def spec(self) -> SeriesSpec:
-        """The specification of the data; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the specification")
-        return self._spec
-
-    @property
-    def parts(self) -> dict[str, SeriesWindows]:
-        """The windows of each part; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the parts")
-        return self._parts
 
     @property
     def series_names(self) -> list[str]:

@@ -1,10 +1,10 @@
 """What every data set has in common: named parts, a specification, a digest and loaders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sized
+from collections.abc import Sized
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning as L
 import torch
@@ -48,8 +48,12 @@ class Specification(Protocol):
         """Returns the specification as nested plain values."""
 
 
-class SplitDataModule(L.LightningDataModule, ABC):
-    """Base of all data modules.
+S = TypeVar("S", bound=Specification)
+P = TypeVar("P", bound=Sized)
+
+
+class SplitDataModule(L.LightningDataModule, ABC, Generic[S, P]):
+    """Base of all data modules; of which specification and parts, a subclass says.
 
     ``setup`` fills ``parts``: "train"; "validation", which stops the training and chooses;
     "calibration", on which a trained model is calibrated; "test"; and possibly further test parts,
@@ -59,13 +63,30 @@ class SplitDataModule(L.LightningDataModule, ABC):
     #: Whether training batches continue one another, so that state is carried between them.
     stateful: bool = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._spec: S | None = None
+        self._parts: dict[str, P] = {}
+        self._notes: dict[str, Any] = {}
+
     @abstractmethod
+    def _build(self) -> tuple[S, dict[str, P], dict[str, Any]]:
+        """Returns the specification, the parts, and what else ``describe`` should tell.
+
+        A pure function of the constructor's arguments (and of the file that they name).
+        """
+
     def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once; every stage needs the same ones.
+        """Builds the parts, once.
+
+        Args:
+            stage: Lightning's stage; every stage needs the same parts.
 
         Raises:
             UserError: The data cannot be used as asked.
         """
+        if self._spec is None:
+            self._spec, self._parts, self._notes = self._build()
 
     @property
     @abstractmethod
@@ -84,9 +105,11 @@ class SplitDataModule(L.LightningDataModule, ABC):
         """Where the data come from: a file, a grammar or an equation."""
 
     @property
-    @abstractmethod
-    def spec(self) -> Any:
-        """The specification of the data (:class:`Specification`); available after ``setup``."""
+    def spec(self) -> S:
+        """The specification of the data; available after ``setup``."""
+        if self._spec is None:
+            raise RuntimeError("call setup() before asking for the specification")
+        return self._spec
 
     @property
     def fingerprint(self) -> str:
@@ -94,9 +117,11 @@ class SplitDataModule(L.LightningDataModule, ABC):
         return str(self.spec.digest)
 
     @property
-    @abstractmethod
-    def parts(self) -> Mapping[str, Sized]:
+    def parts(self) -> dict[str, P]:
         """The items of each part; available after ``setup``."""
+        if self._spec is None:
+            raise RuntimeError("call setup() before asking for the parts")
+        return self._parts
 
     @abstractmethod
     def loader(self, part: str, shuffle: bool = False) -> DataLoader[Any]:

@@ -196,8 +196,7 @@ class SyntheticSeries(SeriesDataModule):
         check_counts(variates=self.variates, stride=self.stride)
         if not 0 < self.step < float("inf"):
             raise UserError(f"step is {self.step}: write a number above 0")
-        if self.season_length is not None and self.season_length < 2:
-            raise UserError(f"season_length is {self.season_length}: write at least 2, or nothing")
+        check_counts(least=2, season_length=self.season_length)
         if self.seasonality and self.season_length is None:
             raise UserError("seasonality needs season_length: write the steps in a season")
         if self.stateful and self.stride != 1:
@@ -205,8 +204,7 @@ class SyntheticSeries(SeriesDataModule):
                 "stride does not go with stateful: consecutive chunks are one window apart; "
                 "leave stride out"
             )
-        if self.burn_in is not None and self.burn_in < 0:
-            raise UserError(f"burn_in is {self.burn_in}: write a whole number of at least 0")
+        check_counts(least=0, burn_in=self.burn_in)
         if self.scaling not in ("none", "standard"):
             raise UserError(f"scaling is {self.scaling!r}: write none or standard")
         if self.kind == "autoregressive":

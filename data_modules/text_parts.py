@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_modules.errors import UserError
+from data_modules.options import check_counts
 from data_modules.text_cache import Entry
 from data_modules.text_corpus import (
     TextCorpus,
@@ -54,16 +55,9 @@ class PartOptions:
                 f"split is {list(self.split)}: write three shares above 0 that sum to 1, such as "
                 "[0.7, 0.15, 0.15]"
             )
-        for option, least in [
-            ("seed", 0),
-            ("vocabulary_size", 3),
-            ("min_count", 1),
-            ("max_length", 1),
-        ]:
-            if getattr(self, option) < least:
-                raise UserError(
-                    f"{option} is {getattr(self, option)}: write a whole number of at least {least}"
-                )
+        check_counts(least=0, seed=self.seed)
+        check_counts(least=3, vocabulary_size=self.vocabulary_size)
+        check_counts(min_count=self.min_count, max_length=self.max_length)
 
 
 def build_parts(

@@ -18,6 +18,7 @@ import numpy as np
 
 from data_modules.dice import Dice
 from data_modules.errors import UserError
+from data_modules.options import check_counts
 from data_modules.tweet_sentences import grammar
 from data_modules.tweet_typing import Word, count_tokens, typed
 
@@ -87,8 +88,7 @@ def generate(sizes: Mapping[str, int], seed: int, label_noise: float) -> dict[st
             f"{sum(sizes.values())} generated tweets are asked for: write sizes of together at "
             f"most {MOST}"
         )
-    if seed < 0:
-        raise UserError(f"seed is {seed}: write a whole number of at least 0")
+    check_counts(least=0, seed=seed)
     if not 0 <= label_noise < 0.5:
         raise UserError(
             f"label_noise is {label_noise}: write a share of wrong labels of at least 0 and below "

@@ -54,7 +54,7 @@ _SIZES = [10000, 1500, 3000]
 _MANY_CUT = 0.1
 
 
-class Tweets(SplitDataModule):
+class Tweets(SplitDataModule[TextSpec, TextPart]):
     """Labelled texts, divided so that no two parts share a text.
 
     By default tweets of a small grammar, generated on the spot. With ``path``, the tweets of
@@ -216,24 +216,11 @@ class Tweets(SplitDataModule):
         self.cache_dir = Path(os.path.expanduser(folder))
         self.sizes = _SIZES if sizes is None else list(sizes)
         self.label_noise = 0.05 if label_noise is None else label_noise
-        self._spec: TextSpec | None = None
-        self._parts: dict[str, TextPart] = {}
         self._key: dict[str, Any] = {}
         self._corpora: dict[str, Callable[[], TextCorpus]] = {}
         self._found: WordVectors | None = None
-        self._notes: dict[str, Any] = {}
 
-    def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once.
-
-        Args:
-            stage: Lightning's stage; every stage needs the same parts.
-
-        Raises:
-            UserError: The data cannot be used as asked.
-        """
-        if self._spec is not None:
-            return
+    def _build(self) -> tuple[TextSpec, dict[str, TextPart], dict[str, Any]]:
         sources = self._sources()
         options = {
             "version": _VERSION,
@@ -255,7 +242,7 @@ class Tweets(SplitDataModule):
 
         self._key = {"version": _VERSION, "texts": keys, **dataclasses.asdict(self.options)}
         entry = cached(self.cache_dir, "parts", self._key, build)
-        self._parts = {
+        parts = {
             part: TextPart(
                 tokens=entry.arrays[f"tokens_{part}"],
                 lengths=entry.arrays[f"lengths_{part}"],
@@ -265,12 +252,11 @@ class Tweets(SplitDataModule):
             )
             for part, role in entry.values["homes"].items()
         }
-        self._parts["calibration"] = self._parts["validation"]
-        self._notes = dict(entry.values["notes"])
+        parts["calibration"] = parts["validation"]
         vocabulary = list(entry.values["vocabulary"])
-        self._read_vectors(vocabulary)
+        found = self._read_vectors(vocabulary, parts["validation"].tokens)
         dimension = self.embedding_size or _EMBEDDING_SIZE
-        self._spec = TextSpec(
+        spec = TextSpec(
             classes=list(entry.values["classes"]),
             vocabulary=vocabulary,
             max_length=self.options.max_length,
@@ -280,11 +266,16 @@ class Tweets(SplitDataModule):
             noise_floor=[least_error(self.sizes[2], self.label_noise)] if not self.path else None,
             digest=entry.values["digest"],
         )
+        return spec, parts, entry.values["notes"] | found
 
-    def _read_vectors(self, vocabulary: list[str]) -> None:
-        """Reads the vectors of the vocabulary, if there is a file of them."""
+    def _read_vectors(self, vocabulary: list[str], tokens: np.ndarray) -> dict[str, float]:
+        """Reads the vectors of the vocabulary, if there is a file of them.
+
+        Returns:
+            The share of the words, and of the tokens, that it has no vector for.
+        """
         if self.vectors_path is None:
-            return
+            return {}
         self._found = vectors_from_file(self.vectors_path, vocabulary, self.cache_dir)
         if self.embedding_size not in (None, self._found.dimension):
             raise UserError(
@@ -292,10 +283,11 @@ class Tweets(SplitDataModule):
                 f"{self._found.dimension} dimensions: leave embedding_size out"
             )
         unknown = ~self._found.found
-        tokens = self._parts["validation"].tokens
-        # PAD and UNKNOWN stand for no word of their own.
-        self._notes["words_without_vector"] = share(unknown[2:])
-        self._notes["tokens_without_vector"] = share(unknown[tokens[tokens > 0]])
+        return {
+            # PAD and UNKNOWN stand for no word of their own.
+            "words_without_vector": share(unknown[2:]),
+            "tokens_without_vector": share(unknown[tokens[tokens > 0]]),
+        }
 
     def _sources(self) -> dict[str, TextSource]:
         """Returns where the texts of each role come from."""
@@ -339,13 +331,6 @@ class Tweets(SplitDataModule):
         return "a grammar of tweets" if self.path is None else str(self.path)
 
     @property
-    def spec(self) -> TextSpec:
-        """The specification of the data; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the specification")
-        return self._spec
-
-    @property
     def fingerprint(self) -> str:
         """Identifies the split and how it is prepared: tokens, vocabulary and word vectors."""
         key = json.dumps([self.spec.digest, self._key], sort_keys=True, default=str)
@@ -353,13 +338,6 @@ class Tweets(SplitDataModule):
         if self._found is not None:
             digest.update(np.ascontiguousarray(self._found.matrix).tobytes())
         return digest.hexdigest()[:16]
-
-    @property
-    def parts(self) -> dict[str, TextPart]:
-        """The texts of each part; available after ``setup``."""
-        if self._spec is None:
-            raise RuntimeError("call setup() before asking for the parts")
-        return self._parts
 
     def vectors(self) -> Tensor:
         """Returns the word vectors of the vocabulary (V, D), float32.

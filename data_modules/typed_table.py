@@ -78,9 +78,12 @@ def read_parquet(path: Path) -> TypedTable:
     return TypedTable.of(frame.reset_index(drop=True), path)
 
 
+def is_parquet(path: str | Path) -> bool:
+    """Tells by its ending whether a file is of Parquet."""
+    return Path(path).suffix.lower() in (".parquet", ".pq")
+
+
 def read_file(path: str | Path, written: FileFormat) -> CsvTable:
     """Reads a Parquet file, by its ending, or else a CSV file as :func:`read_table` does."""
     path = Path(path).expanduser()
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return read_parquet(path)
-    return read_table(path, written)
+    return read_parquet(path) if is_parquet(path) else read_table(path, written)

@@ -4,42 +4,24 @@ Shapes: B windows, N windows in a part, T steps of history, W steps in a window,
 forecast, C channels, K target channels.
 """
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from data_modules.specification import SeriesSpec
-from lightning_modules.fitted_model import FittedModel
+from lightning_modules.conformal_baseline import ConformalBaseline
 from lightning_modules.uncertainty import ConformalIntervals
 
 if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
 
 
-class Baseline(FittedModel, ConformalIntervals):
+class Baseline(ConformalIntervals, ConformalBaseline):
     """Base of the classical forecasters."""
 
     task = "forecasting"
-
-    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``SeriesSpec.to_dict()`` of the data.
-            coverage: Nominal coverage of the intervals.
-
-        Raises:
-            ValueError: The nominal coverage is no share.
-        """
-        super().__init__(SeriesSpec.from_dict(spec))
-        self.coverage = coverage
-        self.add_conformal_margin()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built anew; the rest is in the state dict."""
-        return super().init_args | {"coverage": self.coverage}
+    specification = SeriesSpec
 
     @property
     def minimum_history(self) -> int:

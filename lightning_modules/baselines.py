@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from data_modules.specification import SeriesSpec
-from lightning_modules.baseline import Baseline, squared_errors
+from lightning_modules.baseline import Baseline
 from lightning_modules.classical_baselines import CLASSICAL
 from lightning_modules.linear_baseline import CentredLinear, Linear
 from lightning_modules.naive2 import Naive2
+from lightning_modules.seasons import check_season, find_season, too_long
 from lightning_modules.sine_oracle import SineOracle
 
 if TYPE_CHECKING:
     from data_modules.series import SeriesDataModule
-
-_SEASON_WINDOWS = 5000  # training windows on which season lengths are tried
 
 
 class Naive(Baseline):
@@ -74,7 +72,7 @@ class SeasonalNaive(Baseline):
         """
         super().__init__(spec, coverage)
         self.season_length = season_length or self.spec.season_length
-        _check_season(self.spec, self.season_length)
+        check_season(self.spec, self.season_length)
         self.register_buffer("season", torch.tensor(0))
 
     @classmethod
@@ -85,10 +83,7 @@ class SeasonalNaive(Baseline):
             return None
         if season is None:
             return f"no season fits into a window of {window} steps: raise data.window"
-        return (
-            f"a season of {season} steps (data.season_length) does not fit into a window of "
-            f"{window}: raise data.window"
-        )
+        return too_long(season, window)
 
     @property
     def minimum_history(self) -> int:
@@ -197,7 +192,7 @@ class Differencing(Baseline):
         if lengths is not None and (not lengths or min(lengths) < 0):
             raise ValueError(f"lengths is {lengths}: write whole numbers of at least 0")
         if lags is None and self.spec.season_length is not None:
-            _check_season(self.spec, self.spec.season_length)
+            check_season(self.spec, self.spec.season_length)
         self.given_lags = lags
         self.given_lengths = lengths
         self.register_buffer("lags", torch.zeros(2, dtype=torch.int64))
@@ -301,44 +296,6 @@ def undo_difference(differences: Tensor, past: Tensor, lag: int) -> Tensor:
     return chains.flatten(1, 2)[:, :steps]
 
 
-def find_season(data: "SeriesDataModule", trend: bool = False) -> int:
-    """Finds the season length that would have forecast the training part best.
-
-    Args:
-        data: The data, set up.
-        trend: Whether each season repeats the last with the same rise as the last value shows
-            (differencing at the lag and at lag 1), rather than as it was.
-
-    Returns:
-        The lag from 2 to W (W - 1 with a trend) whose forecast has the least mean squared error,
-        in the units of the metrics, over training windows (at most 5,000, evenly spaced); the
-        shortest of equals.
-
-    Raises:
-        ValueError: Windows are shorter than 2 steps (3 with a trend).
-    """
-    spec = data.spec
-    if spec.window < 2 + trend:
-        raise ValueError(
-            f"no season fits into a window of {spec.window} steps: choose a window of at least "
-            f"{2 + trend}"
-        )
-    windows = data.parts["train"]
-    lags = range(2, spec.window + 1 - trend)
-    ahead = torch.arange(spec.horizon)
-    totals = torch.zeros(len(lags), dtype=torch.float64)
-    for values in windows.batches(every=-(-len(windows) // _SEASON_WINDOWS)):
-        history, _, future = spec.split(values)
-        past = history[..., spec.target_channels]
-        for k, lag in enumerate(lags):
-            forecast = past[:, spec.window - lag + ahead % lag]
-            if trend:
-                rise = past[:, -1:] - past[:, -1 - lag : -lag]
-                forecast = forecast + (ahead // lag + 1)[:, None] * rise
-            totals[k] += squared_errors(spec, forecast, future).sum()
-    return lags[int(totals.argmin())]
-
-
 def _doubling(first: int, last: int) -> list[int]:
     """Returns first, 2 first, 4 first, ... below last, and last; nothing where last < first."""
     lengths = []
@@ -346,13 +303,3 @@ def _doubling(first: int, last: int) -> list[int]:
         lengths.append(first)
         first *= 2
     return [*lengths, last] if first <= last or lengths else []
-
-
-def _check_season(spec: SeriesSpec, season_length: int | None) -> None:
-    if spec.window < 2:
-        raise ValueError("no season fits into a window of 1 step: choose a window of at least 2")
-    if season_length is not None and not 2 <= season_length <= spec.window:
-        raise ValueError(
-            f"season_length {season_length} does not fit windows of {spec.window} steps: write one "
-            f"between 2 and {spec.window}, or choose a window of at least {season_length}"
-        )

@@ -29,7 +29,7 @@ class ClassifierBaseline(FittedModel):
 
     temperature: Tensor
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: dict[str, Any]) -> None:
         """Keeps the specification."""
         super().__init__(spec)
         self.register_buffer("temperature", torch.tensor(1.0))
@@ -96,7 +96,7 @@ class MajorityClass(ClassifierBaseline):
 
     log_shares: Tensor  # (K,)
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: dict[str, Any]) -> None:
         """Makes room for the shares."""
         super().__init__(spec)
         self.register_buffer("log_shares", torch.zeros(len(self.spec.classes)))

@@ -13,20 +13,22 @@ class FittedModel(nn.Module):
     ``load_model`` keep a fitted model with :attr:`init_args`, and nothing is pickled.
 
     Args:
-        spec: What the model knows of the data.
+        spec: ``to_dict()`` of the specification of the data.
 
     Attributes:
-        spec: That.
+        spec: That specification.
         fitted: Whether ``fit`` has run, or a fitted state was loaded: () bool.
     """
 
     #: Names the task, as those of the networks do.
     task: str
+    #: Class of the specification.
+    specification: Any
     fitted: Tensor
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec = self.specification.from_dict(spec)
         self.register_buffer("fitted", torch.tensor(False))
 
     @classmethod

@@ -41,14 +41,7 @@ class HandwritingBaseline(FittedModel):
     """Base of the densities without a network."""
 
     task = "handwriting"
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``HandwritingSpec.to_dict()`` of the data.
-        """
-        super().__init__(HandwritingSpec.from_dict(spec))
+    specification = HandwritingSpec
 
     def fit(self, data: "Handwriting") -> Self:
         """Fits the density to the training part.

@@ -4,43 +4,26 @@ Shapes: B windows, W steps in a window, C channels, K target channels.
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from data_modules.gap_specification import GapSpec
-from lightning_modules.fitted_model import FittedModel
+from lightning_modules.conformal_baseline import ConformalBaseline
 from lightning_modules.gap_filling import GapFilling
 from lightning_modules.interpolation import linear_interpolation, nearest_past
+from lightning_modules.seasons import too_long
 
 if TYPE_CHECKING:
     from data_modules.gapped_series import GappedSeries
 
 
-class ImputationBaseline(FittedModel, GapFilling):
+class ImputationBaseline(GapFilling, ConformalBaseline):
     """Base of the rules that fill gaps. They learn nothing but the margins of their intervals."""
 
     task = "imputation"
-
-    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``GapSpec.to_dict()`` of the data.
-            coverage: Nominal coverage of the intervals.
-
-        Raises:
-            ValueError: The nominal coverage is no share.
-        """
-        super().__init__(GapSpec.from_dict(spec))
-        self.coverage = coverage
-        self.add_conformal_margin()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built anew; the rest is in the state dict."""
-        return super().init_args | {"coverage": self.coverage}
+    specification = GapSpec
 
     @property
     def parameter_count(self) -> int:
@@ -103,10 +86,7 @@ class Seasonal(ImputationBaseline):
             return None
         if season is None:
             return "it needs data.season_length, the steps in a season, of less than a window"
-        return (
-            f"a season of {season} steps (data.season_length) does not fit into a window of "
-            f"{window}: raise data.window"
-        )
+        return too_long(season, window)
 
     def _fill(self, targets: Tensor, seen: Tensor) -> Tensor:
         season = self.spec.series.season_length

@@ -16,8 +16,8 @@ from torch import Tensor
 from data_modules.sequence_batches import SequencePart
 from data_modules.sequence_specification import SequenceSpec
 from lightning_modules.classifier_baseline import ClassifierBaseline, MajorityClass
+from lightning_modules.conformal_baseline import ConformalBaseline
 from lightning_modules.conformal_number import ConformalNumber
-from lightning_modules.fitted_model import FittedModel
 from lightning_modules.logistic_regression import STRENGTHS, tuned_logistic_regression
 
 #: Features of each channel, in their order: beside them there is the length.
@@ -90,14 +90,7 @@ class SequenceClassifierBaseline(ClassifierBaseline):
     """Base of the classifiers of sequences of numbers."""
 
     task = "sequence_classification"
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``SequenceSpec.to_dict()`` of the data.
-        """
-        super().__init__(SequenceSpec.from_dict(spec))
+    specification = SequenceSpec
 
     def _chunks(self, part: SequencePart) -> Iterable[Sequence[Tensor]]:
         return [part.sequences()]
@@ -147,29 +140,11 @@ class LogisticSummary(_Standardised, SequenceClassifierBaseline):
         return self._features(items).float() @ self.weight.T + self.bias
 
 
-class NumberBaseline(FittedModel, ConformalNumber):
+class NumberBaseline(ConformalNumber, ConformalBaseline):
     """Base of what tells a number of a sequence without a network."""
 
     task = "sequence_regression"
-
-    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``SequenceSpec.to_dict()`` of the data.
-            coverage: Nominal coverage of the intervals.
-
-        Raises:
-            ValueError: The nominal coverage is no share.
-        """
-        super().__init__(SequenceSpec.from_dict(spec))
-        self.coverage = coverage
-        self.add_conformal_margin()
-
-    @property
-    def init_args(self) -> dict[str, Any]:
-        """Plain values with which the class is built anew; the rest is in the state dict."""
-        return super().init_args | {"coverage": self.coverage}
+    specification = SequenceSpec
 
     def fit(self, data: Any, metric: str = "mse") -> Self:
         """Fits to the training part, chooses on validation, and calibrates the interval.

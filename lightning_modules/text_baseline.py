@@ -4,7 +4,7 @@ Shapes: N texts, K classes, V words in the vocabulary, D features of a text.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -34,14 +34,7 @@ class TextBaseline(ClassifierBaseline):
     """Base of the classical text classifiers."""
 
     task = "classification"
-
-    def __init__(self, spec: dict[str, Any]) -> None:
-        """Keeps the specification.
-
-        Args:
-            spec: ``TextSpec.to_dict()`` of the data.
-        """
-        super().__init__(TextSpec.from_dict(spec))
+    specification = TextSpec
 
     def logits_of(self, items: Words) -> Tensor:
         """Returns the uncalibrated logits of the classes (N, K), float32.

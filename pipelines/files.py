@@ -11,7 +11,9 @@ from jsonargparse import Namespace
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
-from data_modules.typed_table import read_file
+from data_modules.typed_table import is_parquet, read_file
+
+_USUAL = FileFormat()
 
 
 def check_files(read: Mapping[str, str | None], written: Mapping[str, str | None]) -> None:
@@ -51,19 +53,22 @@ def read_input(path: str, config: Namespace, kept: FileFormat, columns: Sequence
         UserError: If it cannot be read, or has one column, which is not needed: then what stands
             between its cells was taken for a part of them.
     """
-    table = read_file(path, input_format(config, kept))
+    table = read_file(path, input_format(path, config, kept))
     if columns and len(table.names) == 1 and table.names[0] not in columns:
         table.check_column(columns[0])
     return table
 
 
-def input_format(config: Namespace, kept: FileFormat) -> FileFormat:
-    """Returns how the files that a model is given are written: as its data were, unless told.
+def input_format(path: str | None, config: Namespace, kept: FileFormat) -> FileFormat:
+    """Returns how a file that a model is given is written: as its data were, unless told.
 
     Args:
+        path: The file. None, and Parquet, which has no such format, are answered in the usual one.
         config: From :func:`pipelines.predict.parser`; options that are None are not told.
         kept: The format of the model's data.
     """
+    if path is None or is_parquet(path):
+        return _USUAL
     names = [field.name for field in dataclasses.fields(FileFormat)]
     return kept.changed(**{name: config[name] for name in names})
 
@@ -73,16 +78,30 @@ def _same(first: Path, second: Path) -> bool:
     return first == second or linked
 
 
-def write_csv(frame: pd.DataFrame, path: str) -> None:
-    """Writes the table that ``--output`` asks for.
+def write_csv(frame: pd.DataFrame, path: str, written: FileFormat = _USUAL) -> None:
+    """Writes the table that ``--output`` asks for, always with a header, and dates as ISO 8601.
+
+    Args:
+        frame: The table.
+        path: The file.
+        written: How it is written otherwise: as what the model was given.
 
     Raises:
         UserError: If it cannot be written.
     """
+    blanks = written.delimiter == " "
+    if blanks:  # Between any number of them, nothing cannot be seen.
+        frame = frame.map(lambda cell: "nan" if cell == "" else cell)
     try:
-        # What is no character, such as a stray byte of the command line, is written out.
         frame.to_csv(
-            Path(os.path.expanduser(path)), index=False, encoding="utf-8", errors="backslashreplace"
+            Path(os.path.expanduser(path)),
+            index=False,
+            sep=written.delimiter,
+            decimal=written.decimal,
+            na_rep="nan" if blanks else "",
+            encoding=written.encoding,
+            # What is no character of the encoding is written out.
+            errors="backslashreplace",
         )
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from error

@@ -52,7 +52,12 @@ def parser() -> ArgumentParser:
             None,
             "CSV file with the history or the gaps, oldest row first; texts; or sequences.",
         ),
-        ("--output", str | None, None, "CSV file that receives the answer."),
+        (
+            "--output",
+            str | None,
+            None,
+            "CSV file that receives the answer, written as the input.",
+        ),
         (
             "--separator",
             str | None,

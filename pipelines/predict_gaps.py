@@ -63,7 +63,7 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
         {name: table.texts(name).tolist() for name in spec.categories},
         times if spec.calendar else None,
     )
-    write_csv(_frame(table, filled, model.spec), config.output)
+    write_csv(_frame(table, filled, model.spec), config.output, table.written)
     count = int(filled.missing.sum())
     bare = int((filled.missing & ~np.isfinite(filled.low)).sum())
     lines = [f"{count} values filled in {len(table.cells)} rows, written to {config.output}"]
@@ -123,14 +123,15 @@ def _in_order(
 def _frame(table: CsvTable, filled: "FilledColumns", spec: "GapSpec") -> pd.DataFrame:
     """Returns the cells of the file, with missing ones filled and three more columns a target."""
     frame = table.cells.reset_index(drop=True).astype(object)
+    decimal = table.written.decimal
     for k, target in enumerate(spec.targets):
         gaps = filled.missing[:, k]
         scale = spec.series.scale[spec.series.target_channels[k]]
         exponents = bool(table.column(target).str.contains(r"\de[+-]?\d", case=False).any())
-        frame.loc[gaps, target] = _written(filled.point[gaps, k], scale, exponents, table.decimal)
+        frame.loc[gaps, target] = _written(filled.point[gaps, k], scale, exponents, decimal)
         for name, values in (("low", filled.low), ("high", filled.high)):
             own = np.full(len(frame), "", dtype=object)
-            own[gaps] = _written(values[gaps, k], scale, exponents, table.decimal)
+            own[gaps] = _written(values[gaps, k], scale, exponents, decimal)
             _add(frame, f"{target}_{name}", own)
         _add(frame, f"{target}_filled", gaps.astype(int))
     return frame

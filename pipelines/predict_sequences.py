@@ -42,12 +42,13 @@ def predict(model: Any, config: Namespace) -> list[str]:
         raise UserError("input is needed: write --input sequences.csv, with a row for each step")
     check_files({"input": config.input}, {"output": config.output})
     spec: SequenceSpec = model.spec
+    written = input_format(config.input, config, spec.file_format)
     raw = SequenceFile(
         path=config.input,
         id_column=spec.id_column,
         step_column=spec.step_column,
         values=tuple(spec.channels),
-        written=input_format(config, spec.file_format),
+        written=written,
     ).read(labelled=False)
     scaled = []
     for row, (start, end) in enumerate(zip(raw.offsets[:-1], raw.offsets[1:], strict=True)):
@@ -68,7 +69,7 @@ def predict(model: Any, config: Namespace) -> list[str]:
         )
     if config.output is None:
         return [*lines, *_printed(told)]
-    write_csv(told, config.output)
+    write_csv(told, config.output, written)
     return [*lines, f"{len(told)} sequences of {Path(config.input).name} told: {config.output}"]
 
 

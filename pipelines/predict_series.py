@@ -91,7 +91,8 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
 
     spec = model.spec
     kept, columns = spec.file_format, [*spec.number_columns, *spec.categories]
-    tables = _by_series(read_input(config.input, config, kept, columns), config, spec)
+    given = read_input(config.input, config, kept, columns)
+    tables = _by_series(given, config, spec)
     futures: dict[str | None, CsvTable] = {}
     if config.future is not None:
         table = read_input(config.future, config, kept, spec.known_columns)
@@ -121,7 +122,7 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     whole = pd.concat(named, ignore_index=True)
     if None not in histories:  # the series first
         whole.insert(0, str(spec.series_column), whole.pop(str(spec.series_column)))
-    write_csv(whole, config.output)
+    write_csv(whole, config.output, given.written)
     if config.plot is not None:
         from pipelines.forecast_plot import plot
 

@@ -48,9 +48,10 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
             "give either a text (--text 'not bad at all :)') or a file of them (--input tweets.csv)"
         )
     check_files({"input": config.input}, {name: config[name] for name in ("output", "html")})
+    written = input_format(config.input, config, FileFormat())
     given = pd.DataFrame({"text": [config.text]}, dtype=object)
     if config.input is not None:
-        given = _read(config)
+        given = _read(config, written)
     texts = list(given[config.text_column if config.input is not None else "text"])
     labels = classify_texts(model, texts)
     added = [*labels, *(["pushes"] if config.explain else [])]
@@ -69,7 +70,7 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
     if config.output is None:
         lines += _printed(answer, labels, explanations if config.explain else [])
     else:
-        write_csv(answer, config.output)
+        write_csv(answer, config.output, written)
         lines.append(f"{len(answer)} labels written to {config.output}")
     if config.html is not None:
         _write_html(config.html, texts, explanations)
@@ -77,9 +78,9 @@ def predict(model: "Classifier", config: Namespace) -> list[str]:
     return lines
 
 
-def _read(config: Namespace) -> pd.DataFrame:
+def _read(config: Namespace, written: FileFormat) -> pd.DataFrame:
     """Reads the cells of the input file as text."""
-    table = read_table(config.input, input_format(config, FileFormat()))
+    table = read_table(config.input, written)
     table.column(config.text_column)  # refuses a column that does not exist
     return table.cells.reset_index(drop=True)
 

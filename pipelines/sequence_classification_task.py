@@ -5,27 +5,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jsonargparse import Namespace
-from matplotlib.figure import Figure
+from torch import Tensor
 
 from data_modules.errors import UserError
 from data_modules.sequences import Sequences
 from lightning_modules.sequence_baselines import CLASSIFIER_BASELINES, SequenceClassifierBaseline
 from lightning_modules.sequence_classifier import SequenceClassifier
+from pipelines.classification_figures import classification_figures
 from pipelines.labelling_task import LabellingTask, cross_entropy, judged
-from pipelines.results import Protocol, Result
-from pipelines.sequence_figures import Gallery, gallery_figure
-from pipelines.task import TIMED_ITEMS, Evaluation, Serving, median_seconds
+from pipelines.results import Result
+from pipelines.sequence_figures import Gallery
+from pipelines.sequence_task import SHOWN, SequenceTask
+from pipelines.task import Evaluation
 from pipelines.telling import model_inputs
 from pipelines.worst_mistakes import worst_mistakes
 
 Classifier = SequenceClassifier | SequenceClassifierBaseline
 
-#: Sequences that the gallery shows.
-SHOWN = 6
 
-
-class SequenceClassificationTask(LabellingTask):
+class SequenceClassificationTask(SequenceTask, LabellingTask):
     """Labels of sequences of numbers, judged by the share of wrong ones."""
 
     captions = {
@@ -54,6 +52,8 @@ class SequenceClassificationTask(LabellingTask):
     )
     item_details = ("labels", "lengths")
     how_to_predict = "--input sequences.csv --output labels.csv"
+    figures = staticmethod(classification_figures)
+    gallery_title = "The most doubtful answers"
 
     @property
     def baselines(self) -> Mapping[str, type[SequenceClassifierBaseline]]:
@@ -76,15 +76,9 @@ class SequenceClassificationTask(LabellingTask):
         details = {"lengths": chosen.lengths}
         return judged(logits, float(model.temperature), chosen.labels, details)
 
-    def inference_us_per_step(self, model: Classifier, data: Sequences) -> float:
-        """Times the classification of a batch, on the threads that this process uses.
-
-        Returns:
-            Microseconds per step; median of several repeats.
-        """
-        part = data.parts["validation"]
-        given = part.sequences(np.arange(min(TIMED_ITEMS, len(part))))
-        return median_seconds(lambda: model.classify(given)) / sum(map(len, given)) * 1e6
+    def told(self, model: Classifier, sequences: Sequence[Tensor]) -> Tensor:
+        """Returns the calibrated probabilities of the classes (N, K)."""
+        return model.classify(sequences)
 
     def examples(
         self,
@@ -110,19 +104,6 @@ class SequenceClassificationTask(LabellingTask):
         ]
         return table, Gallery.of(data, rows, titles)
 
-    def pictures(
-        self,
-        results: Sequence[Result],
-        table: pd.DataFrame,
-        protocol: Protocol,
-        examples: tuple[pd.DataFrame, Gallery] | None,
-    ) -> dict[str, Figure]:
-        """Draws "confusion_matrix", "reliability", "accuracy_by_length" and "gallery"."""
-        drawn = super().pictures(results, table, protocol, None)
-        if examples is not None:
-            drawn["gallery"] = gallery_figure(examples[1], "The most doubtful answers")
-        return drawn
-
     def tables(self, examples: tuple[pd.DataFrame, Gallery]) -> dict[str, pd.DataFrame]:
         """Returns the worst mistakes."""
         return super().tables(examples[0])
@@ -140,19 +121,3 @@ class SequenceClassificationTask(LabellingTask):
         if metric == "error_rate":
             return float((logits.argmax(axis=1) != labels).mean())
         return float(cross_entropy(logits / float(model.temperature), labels).mean())
-
-    def serving(self, model: Classifier) -> Serving:
-        """Returns how MLflow serves a classifier: sequences in, labels out."""
-        from pipelines.serving_sequences import ServedSequences, example
-
-        return Serving(ServedSequences, example(model.spec), requirements=REQUIREMENTS)
-
-    def predict(self, model: Classifier, config: Namespace) -> list[str]:
-        """Classifies the sequences of a file."""
-        from pipelines.predict_sequences import predict
-
-        return predict(model, config)
-
-
-#: What serving imports beyond what every model needs.
-REQUIREMENTS = ("pyarrow", "scipy")

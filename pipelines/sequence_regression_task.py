@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jsonargparse import Namespace
-from matplotlib.figure import Figure
+from torch import Tensor
 
 from data_modules.errors import UserError
 from data_modules.sequences import Sequences
@@ -16,9 +15,9 @@ from lightning_modules.sequence_regressor import SequenceRegressor
 from pipelines.formatting import number, tenth_of_percent
 from pipelines.regression_figures import regression_figures
 from pipelines.results import Protocol, Result
-from pipelines.sequence_classification_task import REQUIREMENTS, SHOWN
-from pipelines.sequence_figures import Gallery, gallery_figure
-from pipelines.task import TIMED_ITEMS, Column, Evaluation, Serving, Task, median_seconds
+from pipelines.sequence_figures import Gallery
+from pipelines.sequence_task import SHOWN, SequenceTask
+from pipelines.task import Column, Evaluation
 from pipelines.telling import model_inputs
 
 Regressor = SequenceRegressor | NumberBaseline
@@ -27,7 +26,7 @@ Regressor = SequenceRegressor | NumberBaseline
 LISTED = 20
 
 
-class SequenceRegressionTask(Task):
+class SequenceRegressionTask(SequenceTask):
     """Numbers of sequences, judged by how far off they are."""
 
     columns = (
@@ -54,6 +53,8 @@ class SequenceRegressionTask(Task):
     run_pictures = ("learning_curves", "predicted_against_true", "residuals", "gallery")
     item_details = ("targets",)
     how_to_predict = "--input sequences.csv --output numbers.csv"
+    figures = staticmethod(regression_figures)
+    gallery_title = "The estimates that are furthest off"
 
     @property
     def baselines(self) -> Mapping[str, type[NumberBaseline]]:
@@ -101,15 +102,9 @@ class SequenceRegressionTask(Task):
             details={"estimates": point, "low": low, "high": high, "targets": truth},
         )
 
-    def inference_us_per_step(self, model: Regressor, data: Sequences) -> float:
-        """Times the estimates of a batch, on the threads that this process uses.
-
-        Returns:
-            Microseconds per step; median of several repeats.
-        """
-        part = data.parts["validation"]
-        given = part.sequences(np.arange(min(TIMED_ITEMS, len(part))))
-        return median_seconds(lambda: model.estimate(given)) / sum(map(len, given)) * 1e6
+    def told(self, model: Regressor, sequences: Sequence[Tensor]) -> Tensor:
+        """Returns scaled estimates (N,)."""
+        return model.estimate(sequences)
 
     def own_columns(
         self, results: Sequence[Result], chosen: str | None, protocol: Protocol
@@ -150,19 +145,6 @@ class SequenceRegressionTask(Task):
         ]
         return table, Gallery.of(data, worst[:SHOWN], titles)
 
-    def pictures(
-        self,
-        results: Sequence[Result],
-        table: pd.DataFrame,
-        protocol: Protocol,
-        examples: tuple[pd.DataFrame, Gallery] | None,
-    ) -> dict[str, Figure]:
-        """Draws "predicted_against_true", "residuals" and "gallery"."""
-        drawn = regression_figures(results, table, protocol)
-        if examples is not None:
-            drawn["gallery"] = gallery_figure(examples[1], "The estimates that are furthest off")
-        return drawn
-
     def tables(self, examples: tuple[pd.DataFrame, Gallery]) -> dict[str, pd.DataFrame]:
         """Returns the worst estimates."""
         return {"Worst estimates": examples[0]}
@@ -175,15 +157,3 @@ class SequenceRegressionTask(Task):
         truth = data.spec.to_number(torch.from_numpy(data.parts["validation"].labels))
         error = told - truth
         return float(error.abs().mean() if metric == "mae" else error.square().mean())
-
-    def serving(self, model: Regressor) -> Serving:
-        """Returns how MLflow serves it: sequences in, numbers out."""
-        from pipelines.serving_sequences import ServedSequences, example
-
-        return Serving(ServedSequences, example(model.spec), requirements=REQUIREMENTS)
-
-    def predict(self, model: Regressor, config: Namespace) -> list[str]:
-        """Tells the numbers of the sequences of a file."""
-        from pipelines.predict_sequences import predict
-
-        return predict(model, config)

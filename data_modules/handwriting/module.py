@@ -32,7 +32,7 @@ from data_modules.split_data import SplitDataModule
 _FEW = 20
 
 
-class Handwriting(SplitDataModule):
+class Handwriting(SplitDataModule[HandwritingSpec, InkPart]):
     """Lines of handwriting, split by form, never by line.
 
     A form of a file is what its lines name as such. Forms of IAM-OnDB are texts to copy: no text is
@@ -115,7 +115,6 @@ class Handwriting(SplitDataModule):
                 raise ValueError(
                     f"data.{option} is {getattr(self, option)!r}: it must be {wanted}."
                 )
-        self._parts: dict[str, InkPart] = {}
         self._dropped: dict[str, int] = {}
         self._height = 1.0
 
@@ -130,16 +129,6 @@ class Handwriting(SplitDataModule):
         return "a synthetic pen" if self.path is None else str(self.path)
 
     @property
-    def spec(self) -> HandwritingSpec:
-        """The specification of the lines; available after ``setup``."""
-        return self._spec
-
-    @property
-    def parts(self) -> Mapping[str, InkPart]:
-        """The lines of each part; available after ``setup``."""
-        return self._parts
-
-    @property
     def fingerprint(self) -> str:
         """Identifies the split, and how its lines are prepared and encoded."""
         key = json.dumps(self.spec.to_dict(), sort_keys=True)
@@ -147,14 +136,8 @@ class Handwriting(SplitDataModule):
 
     # Setting up -------------------------------------------------------------------------------
 
-    def setup(self, stage: str | None = None) -> None:
-        """Reads or writes the lines, prepares and splits them.
-
-        Raises:
-            UserError: A file cannot be read, or too little is left of it.
-        """
-        if self._parts:
-            return
+    def _build(self) -> tuple[HandwritingSpec, dict[str, InkPart], dict[str, Any]]:
+        """Reads or writes the lines, prepares and splits them."""
         inks = self._raw_lines()
         prepared: dict[str, list[Ink]] = {}
         for part, lines in inks.items():
@@ -173,9 +156,10 @@ class Handwriting(SplitDataModule):
                     f"{self.source}: no line is left for {part} ({self._words_on_dropped()}); give "
                     "more lines, or another split."
                 )
-        self._spec = self._specify(alphabet, prepared)
-        self._parts = {part: InkPart(lines, self._spec) for part, lines in prepared.items()}
-        self._parts["calibration"] = self._parts["validation"]
+        spec = self._specify(alphabet, prepared)
+        parts = {part: InkPart(lines, spec) for part, lines in prepared.items()}
+        parts["calibration"] = parts["validation"]
+        return spec, parts, {"body_height": self._height, "dropped": dict(self._dropped)}
 
     def _raw_lines(self) -> dict[str, list[Ink]]:
         """Returns the lines of each part."""
@@ -307,8 +291,7 @@ class Handwriting(SplitDataModule):
                 if part != "calibration"
             },
             "points_per_character": spec.points_per_character,
-            "body_height": self._height,
-            "dropped": dict(self._dropped),
+            **self._notes,
             "character_counts": dict(zip(spec.alphabet, spec.character_counts, strict=True)),
         }
 

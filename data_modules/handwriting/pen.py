@@ -20,6 +20,7 @@ from data_modules.errors import UserError
 from data_modules.handwriting.glyphs import CHARACTERS, ROUNDINGS, STYLES, Glyph, glyphs
 from data_modules.handwriting.ink import Ink
 from data_modules.handwriting.sentences import PARTS, line_of_text
+from data_modules.options import check_counts
 
 #: Points of the curve that joins two letters.
 _JOIN = 14
@@ -95,8 +96,7 @@ def write_lines(
         raise UserError(f"count is {count}: write a number of lines of at least 0")
     if part not in PARTS:
         raise UserError(f"part is {part!r}: write one of {', '.join(PARTS)}")
-    if seed < 0:
-        raise UserError(f"seed is {seed}: write a whole number of at least 0")
+    check_counts(least=0, seed=seed)
     if writers < 1:
         raise UserError(f"writers is {writers}: write a number of at least 1")
     if not (1 <= characters[0] <= characters[1] and characters[1] >= 5):

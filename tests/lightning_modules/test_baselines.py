@@ -22,10 +22,10 @@ from lightning_modules.baselines import (
     Naive,
     SeasonalNaive,
     difference,
-    find_season,
     undo_difference,
 )
 from lightning_modules.classical_baselines import CLASSICAL
+from lightning_modules.seasons import find_season
 
 #: Those that are fitted once for all windows, of data of any kind.
 GLOBAL = {

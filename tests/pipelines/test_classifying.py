@@ -88,18 +88,21 @@ def test_a_text_that_is_too_long_is_refused(text):
         classify_texts(text.lstm(text.tweets()), ["x" * 20_001])
 
 
-def test_a_file_in_a_file_out(folder, tmp_path, capsys):
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_file_in_a_file_out(separator, folder, tmp_path, capsys):
     path, output, html = (tmp_path / name for name in ("in.csv", "out.csv", "out.html"))
-    path.write_text('id,tweet\n7,"so, good <b>"\n8,\n9,"two\nlines"\n', encoding="utf-8")
+    rows = [("id", "tweet"), ("7", '"so, good <b>"'), ("8", ""), ("9", '"two\nlines"')]
+    path.write_text("".join(f"{separator.join(row)}\n" for row in rows), encoding="utf-8")
     main(
         [
             *["--model", str(folder), "--input", str(path), "--text_column", "tweet"],
             *["--output", str(output), "--html", str(html), "--explain", "true"],
+            *["--separator", separator],
         ]
     )
     import pandas as pd
 
-    written = pd.read_csv(output, keep_default_na=False)
+    written = pd.read_csv(output, keep_default_na=False, sep=separator)
     texts = ["so, good <b>", "", "two\nlines"]
     assert list(written["id"]) == [7, 8, 9] and list(written["tweet"]) == texts
     expected = classify_texts(load_model(folder), texts)

@@ -46,14 +46,15 @@ def trained(small, tmp_path):
 
 
 def run(folder, tmp_path, *extra, table=None, name="history.csv", **options):
-    """Writes a table, predicts from it, and returns the forecast."""
+    """Writes a table, predicts from it, and returns the forecast, which is written alike."""
     path = tmp_path / name
     (monthly(100) if table is None else table).to_csv(path, index=False, **options)
     output = tmp_path / "forecast.csv"
     output.unlink(missing_ok=True)
     arguments = ["--model", str(folder), "--input", str(path), "--output", str(output), *extra]
     main(arguments)
-    return pd.read_csv(output)
+    alike = {key: options[key] for key in ("sep", "decimal", "encoding") if key in options}
+    return pd.read_csv(output, **alike)
 
 
 def refused(capsys, arguments) -> str:

@@ -49,10 +49,11 @@ def series(small, path, **options):
     return small.gru(data)
 
 
-def predicted(folder, history, *extra):
+def predicted(folder, history, *extra, written=WRITTEN):
+    """Returns the answer, read as what it is an answer to was written."""
     output = history.with_name("out.csv")
     main(["--model", str(folder), "--input", str(history), "--output", str(output), *extra])
-    return pd.read_csv(output)
+    return pd.read_csv(output, **{name: written[name] for name in written if name != "index"})
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_series_are_read_as_the_data_were(trained, small, tmp_path):
     usual = small.saved(series(small, tmp_path / "usual.csv"), tmp_path / "usual")
     daily(34, dates="%Y-%m-%d").to_csv(history, index=False)
     ahead("%Y-%m-%d").to_csv(future, index=False)
-    pd.testing.assert_frame_equal(predicted(usual, history, "--future", str(future)), told)
+    again = predicted(usual, history, "--future", str(future), written={})
+    pd.testing.assert_frame_equal(again, told)
 
 
 def test_options_tell_of_other_formats(trained, tmp_path, capsys):
@@ -87,7 +89,7 @@ def test_options_tell_of_other_formats(trained, tmp_path, capsys):
     daily(34, dates="%Y-%m-%d").to_csv(history, index=False)
     ahead("%Y-%m-%d").to_csv(future, index=False)
     options = ["--separator", ",", "--encoding", "utf-8", "--future", str(future)]
-    pd.testing.assert_frame_equal(predicted(trained, history, *options), told)
+    pd.testing.assert_frame_equal(predicted(trained, history, *options, written={}), told)
     with pytest.raises(SystemExit):
         predicted(trained, history, "--encoding", "utf-8", "--future", str(future))
     assert "If commas stand between its cells, set separator to ','" in capsys.readouterr().err
@@ -155,8 +157,40 @@ def test_gaps_are_read_as_the_data_were(tmp_path):
     table = daily(10, "2024-03-01")
     table["débit"] = [1.5, np.nan, 2.5, *[3.0] * 7]
     table.to_csv(tmp_path / "holes.csv", **WRITTEN)
-    told = predicted(tmp_path / "rule", tmp_path / "holes.csv")["débit"]
-    assert float(told[1].replace(",", ".")) == pytest.approx(2, rel=1e-5)
+    told = predicted(tmp_path / "rule", tmp_path / "holes.csv")
+    assert told["débit"][1] == pytest.approx(2, rel=1e-5)
+    assert list(told["jour"]) == list(table["jour"]), "cells stay as they are"
+    assert told["débit_low"].notna().tolist() == [False, True, *[False] * 8]
+
+
+@pytest.mark.parametrize(("separator", "sep"), [("tab", "\t"), ("space", r"\s+"), ("|", "|")])
+def test_files_that_were_filled_can_be_read_as_they_were(separator, sep, tmp_path):
+    """Also where blanks alone stand between cells, of which some are empty."""
+    table = daily(400, dates="%Y-%m-%d")
+    table.to_csv(tmp_path / "train.csv", index=False)
+    data = GappedSeries(str(tmp_path / "train.csv"), target="débit", window=8, longest=2)
+    data.setup()
+    rule = IMPUTATION_BASELINES["last_value"](data.spec.to_dict()).fit(data)
+    save_model(rule, rule.init_args, tmp_path / "rule")
+    table = table[:10].assign(débit=[1.5, np.nan, 2.5, *[3.0] * 7])
+    character = " " if separator == "space" else sep
+    table.to_csv(tmp_path / "holes.csv", sep=character, na_rep="NA", index=False)
+    options = ["--separator", separator]
+    told = predicted(tmp_path / "rule", tmp_path / "holes.csv", *options, written={"sep": sep})
+    assert list(told) == [*table, "débit_low", "débit_high", "débit_filled"]
+    assert list(told["débit"]) == pytest.approx([1.5, 1.5, 2.5, *[3.0] * 7], rel=1e-5)
+    assert list(told["débit_filled"]) == [0, 1, *[0] * 8]
+    assert told["débit_high"].notna().tolist() == [False, True, *[False] * 8]
+
+
+def test_tables_that_were_no_text_are_answered_as_usual(trained, tmp_path):
+    """Parquet has no separator, whatever that of the model's data was."""
+    history, future = tmp_path / "history.parquet", tmp_path / "future.csv"
+    daily(34).to_parquet(history)
+    ahead().to_csv(future, **WRITTEN)
+    told = predicted(trained, history, "--future", str(future), written={})
+    assert list(told) == ["jour", "débit"]
+    assert told["débit"].dtype == np.float64
 
 
 def test_sequences_are_read_as_the_data_were(tmp_path):

@@ -1,0 +1,34 @@
+"""What the baselines have in common whose answers come with split-conformal intervals."""
+
+from typing import Any
+
+from lightning_modules.fitted_model import FittedModel
+
+
+class ConformalBaseline(FittedModel):
+    """Base of the baselines with intervals.
+
+    What intervals are made of depends on the task. Their class, such as ``ConformalIntervals``,
+    gives ``add_conformal_margin``, and so stands before this one among the bases.
+
+    Args:
+        spec: ``to_dict()`` of the specification of the data.
+        coverage: Nominal coverage of the intervals.
+
+    Raises:
+        ValueError: The nominal coverage is no share.
+    """
+
+    def __init__(self, spec: dict[str, Any], coverage: float = 0.9) -> None:
+        super().__init__(spec)
+        self.coverage = coverage
+        self.add_conformal_margin()
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """Plain values with which the class is built anew; the rest is in the state dict."""
+        return super().init_args | {"coverage": self.coverage}
+
+    def add_conformal_margin(self) -> None:
+        """Makes room for the margins."""
+        raise NotImplementedError
