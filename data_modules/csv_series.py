@@ -20,7 +20,7 @@ from data_modules.csv_table import CsvTable, read_table
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 from data_modules.gaps import count_gaps, fill_gaps, refuse_gaps
-from data_modules.options import check_choices, check_counts
+from data_modules.options import check_choices, check_counts, check_season_length
 from data_modules.origins import check_origins, moved_on, rolling_origins
 from data_modules.series import SeriesDataModule, SeriesWindows, chronological_parts
 from data_modules.series_rows import SeriesRows, order_rows
@@ -151,13 +151,12 @@ class CsvSeries(SeriesDataModule):
                 "leave stride out"
             )
         check_origins(origins, origin_stride, origin_block, missing)
-        check_counts(least=2, season_length=season_length)
+        check_season_length(season_length)
         self.path = path
         self.target = target
         self.past, self.known = list(past or []), list(known or [])
         self.calendar = list(calendar or [])
         self.time_column = time_column
-        self.date_format = date_format
         self.split: list[int | float | str] = [0.6, 0.2, 0.2] if split is None else list(split)
         self.scaling = scaling
         self.transform = transform

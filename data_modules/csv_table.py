@@ -214,7 +214,7 @@ def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int 
     Args:
         path: The file, possibly compressed (.gz).
         written: How it is written. Without a header the columns are column_1 and so on; the
-            separator "space" is any number of blanks.
+            separator "space" is any number of blanks; a .tsv file has tabs for commas.
         skip_rows: Rows of data to leave out at the start.
 
     Returns:
@@ -224,6 +224,7 @@ def read_table(path: str | Path, written: FileFormat = _DEFAULT, skip_rows: int 
         UserError: The file cannot be read as a table.
     """
     path = Path(os.path.expanduser(path))
+    written = written.of(path)
     separators = {"tab": "\t", "\\t": "\t", "space": r"\s+"}
     separator = separators.get(written.separator, written.separator)
     decimal = written.decimal

@@ -1,6 +1,7 @@
 """How a file of numbers is written."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Self
 
 
@@ -33,6 +34,11 @@ class FileFormat:
         """The character to write between cells; one blank for any number of them."""
         characters = {"tab": "\t", "\\t": "\t", "space": " ", r"\s+": " "}
         return characters.get(self.separator, self.separator)
+
+    def of(self, path: str | Path) -> Self:
+        """Returns the format of a file: that of a .tsv (.tsv.gz) has tabs for the usual commas."""
+        tabs = self.separator == "," and ".tsv" in Path(path).suffixes
+        return self.changed(separator="tab") if tabs else self
 
     def changed(self, **options: Any) -> Self:
         """Returns the format with those of some options that are not None."""

@@ -25,7 +25,7 @@ from data_modules.gap_windows import GapBatch, GapWindows, unchanged
 from data_modules.gaps import count_gaps
 from data_modules.generated_load import generated_load, least_squared_error
 from data_modules.hidden_stretches import HiddenStretches
-from data_modules.options import check_choices, check_counts
+from data_modules.options import check_choices, check_counts, check_season_length
 from data_modules.series import SeriesWindows
 from data_modules.series_rows import order_rows
 from data_modules.specification import SeriesSpec
@@ -147,12 +147,12 @@ class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
                 f"calibration_fraction is {calibration_fraction}: write a share of the "
                 "validation part between 0 and 1, such as 0.4"
             )
-        check_counts(least=2, season_length=season_length)
+        check_season_length(season_length)
         check_counts(least=0, seed=seed)
         self.path = path
         self.target = [target] if isinstance(target, str) else target
         self.inputs, self.calendar = list(inputs or []), list(calendar or [])
-        self.time_column, self.date_format = time_column, date_format
+        self.time_column = time_column
         self.window = window
         self.hidden_share, self.shortest, self.longest = hidden_share, shortest, longest
         self.together = together

@@ -31,3 +31,13 @@ def check_counts(least: int = 1, **options: int | None) -> None:
     for option, number in options.items():
         if number is not None and number < least:
             raise UserError(f"{option} is {number}: write a whole number of at least {least}")
+
+
+def check_season_length(season_length: int | None) -> None:
+    """Refuses a season of less than 2 steps; None is none.
+
+    Raises:
+        UserError: What to write instead.
+    """
+    if season_length is not None and season_length < 2:
+        raise UserError(f"season_length is {season_length}: write at least 2, or nothing")

@@ -16,7 +16,7 @@ from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 from data_modules.generated_panel import GeneratedPanel, generated_panel
-from data_modules.options import check_choices, check_counts
+from data_modules.options import check_choices, check_counts, check_season_length
 from data_modules.origins import check_origins
 from data_modules.panel_origins import PanelOrigins, block_windows, find_series
 from data_modules.panel_parts import PARTS, parts_by_date, parts_by_end
@@ -155,7 +155,7 @@ class Panel(SeriesDataModule):
                 "origin_block is of dates that all series have in common, and align: end parts "
                 "each by its own length: write align: date, or leave origin_block out"
             )
-        check_counts(least=2, season_length=season_length)
+        check_season_length(season_length)
         self.path = path
         self.series_column, self.time_column = series_column, time_column
         self.targets = [target] if isinstance(target, str) else list(target)

@@ -4,7 +4,6 @@ Shapes: N sequences, R steps of all of them together, C channels.
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -111,7 +110,7 @@ class SequenceFile:
         Raises:
             UserError: The file cannot be used as asked; names line and column.
         """
-        table = self._table(self.path)
+        table = read_file(self.path, self.written)
         ids = _identities(table, self.id_column)
         codes, names = pd.factorize(ids)
         step_column = self._step_column(table)
@@ -145,10 +144,6 @@ class SequenceFile:
             ),
         )
 
-    def _table(self, path: str) -> CsvTable:
-        tabs = self.written.separator == "," and ".tsv" in Path(path).suffixes
-        return read_file(path, self.written.changed(separator="tab") if tabs else self.written)
-
     def _step_column(self, table: CsvTable) -> str | None:
         if self.step_column is None:
             return STEP if STEP in table.names and STEP not in (self.values or ()) else None
@@ -157,7 +152,7 @@ class SequenceFile:
 
     def _target(self, table: CsvTable) -> str:
         if self.labels_path is not None:
-            labels = self._table(self.labels_path)
+            labels = read_file(self.labels_path, self.written)
             others = [name for name in labels.names if name != self.id_column]
             if self.target is not None:
                 return self.target
@@ -185,7 +180,7 @@ class SequenceFile:
             first = np.unique(codes, return_index=True)[1]
             labels, places = cells[first], [place(table, row) for row in first]
         else:
-            other = self._table(self.labels_path)
+            other = read_file(self.labels_path, self.written)
             theirs = _identities(other, self.id_column)
             repeated = np.flatnonzero(theirs.duplicated().to_numpy())
             if len(repeated):

@@ -256,10 +256,8 @@ class SeriesDataModule(SplitDataModule[SeriesSpec, SeriesWindows]):
         self.calibration_fraction = calibration_fraction
         self.stateful = stateful
 
-    def setup(self, stage: str | None = None) -> None:
-        """Builds the parts, once; see :meth:`SplitDataModule.setup`."""
-        super().setup(stage)
-        chunks = len(self.parts["train"])
+    def _check(self, parts: dict[str, "SeriesWindows"]) -> None:
+        chunks = len(parts["train"])
         if self.stateful and chunks < self.batch_size:
             raise UserError(
                 f"the training part holds {chunks} chunks of {self.window} steps, fewer than the "

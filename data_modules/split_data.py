@@ -86,7 +86,16 @@ class SplitDataModule(L.LightningDataModule, ABC, Generic[S, P]):
             UserError: The data cannot be used as asked.
         """
         if self._spec is None:
-            self._spec, self._parts, self._notes = self._build()
+            spec, parts, notes = self._build()
+            self._check(parts)
+            self._spec, self._parts, self._notes = spec, parts, notes
+
+    def _check(self, parts: dict[str, P]) -> None:
+        """Refuses parts that cannot be used as asked; whatever kind of data it is.
+
+        Raises:
+            UserError: What to write instead.
+        """
 
     @property
     @abstractmethod

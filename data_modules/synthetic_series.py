@@ -8,7 +8,7 @@ import torch
 
 from data_modules import generators
 from data_modules.errors import UserError
-from data_modules.options import check_counts
+from data_modules.options import check_counts, check_season_length
 from data_modules.series import (
     SeriesDataModule,
     SeriesWindows,
@@ -196,7 +196,7 @@ class SyntheticSeries(SeriesDataModule):
         check_counts(variates=self.variates, stride=self.stride)
         if not 0 < self.step < float("inf"):
             raise UserError(f"step is {self.step}: write a number above 0")
-        check_counts(least=2, season_length=self.season_length)
+        check_season_length(self.season_length)
         if self.seasonality and self.season_length is None:
             raise UserError("seasonality needs season_length: write the steps in a season")
         if self.stateful and self.stride != 1:

@@ -61,7 +61,7 @@ def divide(
         Row numbers of each part, in rising order.
     """
     generator = np.random.default_rng(seed)
-    classes = int(labels.max(initial=-1)) + 1
+    classes = int(labels.max(initial=0)) + 1  # one, of no texts at all
     count = int(groups.max(initial=-1)) + 1
     counts = np.zeros((count, classes), dtype=np.int64)
     np.add.at(counts, (groups, labels), 1)

@@ -218,7 +218,7 @@ class Linear(Baseline):
 
 
 class CentredLinear(Linear):
-    """One regression that all targets share, of windows centred by their own mean.
+    """One regression that all targets share, if several, of windows centred by their mean.
 
     Linear models with instance normalisation, in closed form (Toner and Darlow 2024, "An analysis
     of linear time series forecasting models"): what ``Linear`` may choose on validation, chosen

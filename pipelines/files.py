@@ -1,7 +1,9 @@
 """Files that a user names: read, and written without writing over what is read."""
 
+import csv
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,14 +65,15 @@ def input_format(path: str | None, config: Namespace, kept: FileFormat) -> FileF
     """Returns how a file that a model is given is written: as its data were, unless told.
 
     Args:
-        path: The file. None, and Parquet, which has no such format, are answered in the usual one.
+        path: The file. None, and Parquet, which has no such format, are answered in the usual one,
+            but for what is told.
         config: From :func:`pipelines.predict.parser`; options that are None are not told.
         kept: The format of the model's data.
     """
+    told = {field.name: config[field.name] for field in dataclasses.fields(FileFormat)}
     if path is None or is_parquet(path):
-        return _USUAL
-    names = [field.name for field in dataclasses.fields(FileFormat)]
-    return kept.changed(**{name: config[name] for name in names})
+        return _USUAL.changed(**told)
+    return kept.changed(**told).of(path)
 
 
 def _same(first: Path, second: Path) -> bool:
@@ -84,14 +87,13 @@ def write_csv(frame: pd.DataFrame, path: str, written: FileFormat = _USUAL) -> N
     Args:
         frame: The table.
         path: The file.
-        written: How it is written otherwise: as what the model was given.
+        written: How it is written otherwise: as what the model was given. In UTF-8, with a note,
+            where its encoding lacks a character.
 
     Raises:
         UserError: If it cannot be written.
     """
-    blanks = written.delimiter == " "
-    if blanks:  # Between any number of them, nothing cannot be seen.
-        frame = frame.map(lambda cell: "nan" if cell == "" else cell)
+    blanks = written.delimiter == " "  # Any number of them, or a tab, parts cells.
     try:
         frame.to_csv(
             Path(os.path.expanduser(path)),
@@ -99,9 +101,13 @@ def write_csv(frame: pd.DataFrame, path: str, written: FileFormat = _USUAL) -> N
             sep=written.delimiter,
             decimal=written.decimal,
             na_rep="nan" if blanks else "",
+            quoting=csv.QUOTE_NONNUMERIC if blanks else csv.QUOTE_MINIMAL,
             encoding=written.encoding,
-            # What is no character of the encoding is written out.
-            errors="backslashreplace",
         )
+    except UnicodeEncodeError as error:
+        lacking = error.object[error.start : error.end]
+        note = f"note: {path} is written in UTF-8, as {written.encoding} lacks {lacking!r}"
+        print(note, file=sys.stderr)
+        write_csv(frame, path, written.changed(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from error

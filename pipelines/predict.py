@@ -56,7 +56,8 @@ def parser() -> ArgumentParser:
             "--output",
             str | None,
             None,
-            "CSV file that receives the answer, written as the input.",
+            "CSV file that receives the answer: with a header, else written as the input; of a "
+            "Parquet file with commas.",
         ),
         (
             "--separator",

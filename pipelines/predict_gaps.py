@@ -13,7 +13,7 @@ from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.timestamps import check_order, irregular_steps
 from pipelines import predict_series
-from pipelines.files import check_files, read_input, write_csv
+from pipelines.files import check_files, input_format, read_input, write_csv
 from pipelines.history import tell
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
         {name: table.texts(name).tolist() for name in spec.categories},
         times if spec.calendar else None,
     )
-    write_csv(_frame(table, filled, model.spec), config.output, table.written)
+    written = input_format(config.input, config, spec.file_format)
+    write_csv(_frame(table, filled, model.spec), config.output, written)
     count = int(filled.missing.sum())
     bare = int((filled.missing & ~np.isfinite(filled.low)).sum())
     lines = [f"{count} values filled in {len(table.cells)} rows, written to {config.output}"]

@@ -69,8 +69,18 @@ def predict(model: Any, config: Namespace) -> list[str]:
         )
     if config.output is None:
         return [*lines, *_printed(told)]
+    if written.decimal == "," and _are_numbers(spec.classes):
+        # Classes are kept with points; the file's own have commas.
+        told = told.rename(
+            columns={f"p_{name}": f"p_{name.replace('.', ',')}" for name in spec.classes}
+        )
+        told["label"] = told["label"].str.replace(".", ",")
     write_csv(told, config.output, written)
     return [*lines, f"{len(told)} sequences of {Path(config.input).name} told: {config.output}"]
+
+
+def _are_numbers(classes: list[str] | None) -> bool:
+    return bool(classes) and bool(pd.to_numeric(pd.Series(classes), errors="coerce").notna().all())
 
 
 def _printed(told: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.panel_rows import read_rows
-from pipelines.files import check_files, read_input, write_csv
+from pipelines.files import check_files, input_format, read_input, write_csv
 from pipelines.history import History, find_time_column, read_history, tell
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def predict(model: "Forecaster | Baseline", config: Namespace) -> pd.DataFrame:
     whole = pd.concat(named, ignore_index=True)
     if None not in histories:  # the series first
         whole.insert(0, str(spec.series_column), whole.pop(str(spec.series_column)))
-    write_csv(whole, config.output, given.written)
+    write_csv(whole, config.output, input_format(config.input, config, kept))
     if config.plot is not None:
         from pipelines.forecast_plot import plot
 

@@ -123,6 +123,15 @@ def test_groups_and_equal_sequences_stay_together(tmp_path):
         }
 
 
+def test_few_groups_leave_a_part_empty_and_are_refused(tmp_path):
+    """Sequences that are equal in each class: two groups for four parts."""
+    frame = make_frame()
+    frame["a"] = frame["b"] = (frame["label"] == "up").astype(float)
+    frame = frame.groupby("id").head(2)
+    with pytest.raises(UserError, match="part is empty: .* has 60 sequences in 2 groups"):
+        Sequences(write(frame, tmp_path / "few.csv")).setup()
+
+
 def test_labels_may_stand_in_another_file(tmp_path):
     frame = make_frame(number=True)
     labels = frame[["id", "label"]].drop_duplicates().sample(frac=1, random_state=0)

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from data_modules import CsvSeries, GappedSeries, Panel, Sequences
+from data_modules.csv_table import read_table
+from data_modules.file_format import FileFormat
 from lightning_modules.imputation_baselines import IMPUTATION_BASELINES
 from lightning_modules.saving import CONFIG, load_model, save_model
-from lightning_modules.sequence_baselines import NUMBER_BASELINES
+from lightning_modules.sequence_baselines import CLASSIFIER_BASELINES, NUMBER_BASELINES
+from pipelines.files import write_csv
 from pipelines.predict import main
 
 WINDOW, HORIZON = 12, 4
@@ -221,3 +224,54 @@ def test_sequences_are_read_as_the_data_were(tmp_path):
     ordered = table[::-1][["x", "prix"]].to_numpy()
     _, point, _ = model.interval([data.spec.to_scaled(ordered)])
     assert told["label"][0] == pytest.approx(float(point[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_sequences_of_a_tsv_are_told_in_tabs(decimal, tmp_path):
+    """Its separator is told by its ending alone; classes that are numbers are written as there."""
+    rows = [
+        (name, x + k, f"{k % 2}.5")
+        for k, name in enumerate("abcdefghijklmnopqrst")
+        for x in (0, 0.5)
+    ]
+    table = pd.DataFrame(rows, columns=["id", "x", "label"])
+    train, new = tmp_path / "train.tsv", tmp_path / "new.tsv"
+    table["label"] = table["label"].str.replace(".", decimal)
+    table.to_csv(train, sep="\t", decimal=decimal, index=False)
+    table[["id", "x"]].to_csv(new, sep="\t", decimal=decimal, index=False)
+    data = Sequences(str(train), kind="classes", decimal=decimal)
+    data.setup()
+    model = CLASSIFIER_BASELINES["majority"](data.spec.to_dict()).fit(data, "cross_entropy")
+    save_model(model, model.init_args, tmp_path / "model")
+    output = tmp_path / "told.tsv"
+    main([f"--model={tmp_path / 'model'}", f"--input={new}", f"--output={output}"])
+    told = read_table(output, FileFormat(decimal=decimal))
+    labels = [f"0{decimal}5", f"1{decimal}5"]
+    assert told.names == ["id", "label", "confidence", *(f"p_{label}" for label in labels)]
+    assert set(told.column("label")) <= set(labels)
+    assert told.numbers("confidence") == pytest.approx(0.5, abs=0.2)
+
+
+def test_cells_stand_as_they_are_between_blanks(tmp_path):
+    """Of which any number, or a tab, would part them."""
+    frame = pd.DataFrame({"x": [1.5, np.nan], "note": ["a\tb", ""]})
+    written = FileFormat(separator="space", decimal=",")
+    write_csv(frame, str(tmp_path / "out.txt"), written)
+    table = read_table(tmp_path / "out.txt", written)
+    assert list(table.column("note")) == ["a\tb", ""]
+    np.testing.assert_array_equal(table.numbers("x"), frame["x"])
+
+
+def test_what_an_encoding_lacks_is_written_in_utf_8(tmp_path, capsys):
+    frame = pd.DataFrame({"label": ["中性"]})
+    write_csv(frame, str(tmp_path / "out.csv"), FileFormat(encoding="latin-1"))
+    assert "written in UTF-8, as latin-1 lacks '中性'" in capsys.readouterr().err
+    assert list(read_table(tmp_path / "out.csv").column("label")) == ["中性"]
+
+
+def test_options_hold_for_answers_to_parquet(trained, tmp_path):
+    history, future = tmp_path / "history.parquet", tmp_path / "future.csv"
+    daily(34).to_parquet(history)
+    ahead().to_csv(future, **WRITTEN)
+    options = ["--separator", ";", "--future", str(future)]
+    assert list(predicted(trained, history, *options, written={"sep": ";"})) == ["jour", "débit"]
