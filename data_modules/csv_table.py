@@ -114,6 +114,8 @@ class CsvTable:
             advice = "Correct it, leave it empty if it is missing, or leave the column out"
             if self.written.decimal == "." and re.fullmatch(r"[+-]?\d+,\d+", found):
                 advice = "Set decimal: ',' if the comma is a decimal mark"
+            elif self._has_thousands(found):
+                advice = "Write numbers without marks between thousands"
             raise UserError(
                 f"{self.path} line {self.line(wrong[0])}, column {name!r}: {found!r} is not a "
                 f"number{_others(len(wrong) - 1)}. {advice}."
@@ -135,6 +137,12 @@ class CsvTable:
         """
         text = self.column(name)
         return text.mask(text.isin(_MISSING))
+
+    def _has_thousands(self, number: str) -> bool:
+        decimal = self.written.decimal
+        other = "." if decimal == "," else ","
+        pattern = rf"[+-]?\d{{1,3}}([{other}' ]\d{{3}})+([{decimal}]\d+)?"
+        return re.fullmatch(pattern, number) is not None
 
     def _parsed(self, text: pd.Series) -> pd.Series:
         if self.written.decimal == ",":

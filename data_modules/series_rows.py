@@ -173,6 +173,9 @@ def _choose_targets(
         name for name in table.names if name not in taken and table.number_share(name) >= 0.5
     ]
     if not candidates:
+        for name in table.names:
+            if name not in taken and table.column(name).str.contains(r"\d").mean() >= 0.5:
+                table.numbers(name)  # says which cell is none, and why
         raise UserError(
             f"{table.path} has no column of numbers. Its columns are: {', '.join(table.names)}"
         )

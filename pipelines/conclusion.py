@@ -1,5 +1,6 @@
 """What a comparison ends with: the report, the winner, and what to do with it."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,7 @@ def register(comparison: "Comparison", parent: str) -> None:
     if name:
         outcome = register_winner(comparison.store, parent, name, data=comparison.data)
         comparison.say(str(outcome))
-        model = f"models:/{outcome.name}@{outcome.alias}"
+        model = shlex.quote(f"models:/{outcome.name}@{outcome.alias}")
         task = comparison.task
         options = task.how_to_use(comparison.data.spec.to_dict())
         next_step = f"python -m pipelines.{task.verb} --model {model} {options}"

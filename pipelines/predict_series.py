@@ -190,6 +190,11 @@ def _request(
     categories = {column: texts[column].tolist() for column in texts.columns}
     ahead: dict[str, list[float]] = {}
     if spec.known_columns:
+        if future is None and config.future is not None:
+            raise UserError(
+                f"{config.future} has no rows of series {name!r}: give its {spec.horizon} steps of "
+                f"{', '.join(spec.known_columns)}, or leave the series out of {config.input}"
+            )
         if future is None:
             raise UserError(
                 f"the model needs the future of {', '.join(spec.known_columns)}{series}: write "

@@ -4,6 +4,7 @@ It becomes the champion if it beats the present one on validation, else the chal
 ``--rollback`` a champion is what it was before.
 """
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -389,11 +390,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = task.how_to_use(specification(store, run.data.tags["winner_run"]))
     print(outcome)
     print(
-        f"Use it: python -m pipelines.{task.verb} --model models:/{outcome.name}@{outcome.alias} "
-        f"{options}"
+        f"Use it: python -m pipelines.{task.verb} --model "
+        f"{shlex.quote(f'models:/{outcome.name}@{outcome.alias}')} {options}"
     )
     if outcome.alias == CHAMPION:
-        print(f"Serve it: make serve MODEL={outcome.name}")
+        print(f"Serve it: make serve MODEL={shlex.quote(outcome.name)}")
 
 
 if __name__ == "__main__":

@@ -32,11 +32,14 @@ def timestamps(
             f"times has {len(given or [])} timestamps: give one for each of the {steps} steps, "
             "such as 2026-01-31 or 2026-01-31T12:00"
         )
-    try:
-        times = pd.DatetimeIndex(pd.to_datetime(list(given), format="ISO8601", utc=True))
-    except ValueError as error:
-        raise UserError(f"times: {error}") from error
-    return times.tz_localize(None)
+    times = pd.to_datetime(pd.Series(given), format="ISO8601", utc=True, errors="coerce")
+    wrong = times.isna().to_numpy().nonzero()[0]
+    if len(wrong):
+        raise UserError(
+            f"value {wrong[0] + 1} of times is {given[wrong[0]]!r}: write it in ISO 8601, such as "
+            "2026-01-31 or 2026-01-31T12:00"
+        )
+    return pd.DatetimeIndex(times).tz_localize(None)
 
 
 def scaled(spec: SeriesSpec, values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def parser() -> ArgumentParser:
         ("--width", int, 40, "Most characters in a line."),
         ("--align", Literal["left", "center", "right"], "left", "Where shorter lines go."),
         ("--seed", int, 0, "Decides everything that chance decides."),
-        ("--retries", int, 3, "How often a faulty line is written again."),
+        ("--retries", int, 5, "How often a faulty line is written again."),
         ("--proofread", bool | None, None, "Read lines back with the recogniser that comes with "
          "Unroll, and write again what it cannot read; by default for the pretrained model."),
         ("--num_threads", int, 1, "CPU threads; more are seldom faster for a few lines."),
@@ -194,7 +194,7 @@ def write(config: Namespace) -> list[str]:
             f"replaced {old!r} by {new!r}" if new else f"left out {old!r}"
             for old, new in replaced.items()
         ]
-    encode("".join(text.split()), model.spec.alphabet)
+    encode(" ".join(text.split()), [*model.spec.alphabet, " "])  # blanks part words and lines
     style = read_style(style_path, style_key, model) if style_path else None
     written = write_text(
         model,

@@ -67,10 +67,13 @@ def read_json_lines(path: Path) -> list[Ink]:
 def _read_line(line: bytes, place: str, default_key: str) -> Ink:
     """Returns the line of writing; ``place`` is the file and line that errors name."""
     try:
-        fields = json.loads(line.decode("utf-8-sig"))
+        fields = json.loads(line.decode("utf-8-sig").rstrip())
     except (ValueError, RecursionError) as error:
+        why = str(error)
+        if isinstance(error, json.JSONDecodeError):  # which counts lines of its own
+            why = f"{error.msg} at column {error.colno}"
         raise UserError(
-            f"{place}: is no JSON ({error}): write one whole object on each line, in UTF-8"
+            f"{place}: is no JSON ({why}): write one whole object on each line, in UTF-8"
         ) from error
     if not isinstance(fields, dict):
         raise UserError(

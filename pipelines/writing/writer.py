@@ -48,7 +48,7 @@ def write_text(
     width: int = 40,
     legibility: float = 0.5,
     seed: int = 0,
-    retries: int = 3,
+    retries: int = 5,
     style: Ink | None = None,
     align: Align = "left",
     reader: Reader | None = None,

@@ -268,6 +268,15 @@ def test_no_or_several_targets(tmp_path):
     assert "no column of numbers" in message(path, target=None)
 
 
+def test_marks_between_thousands(tmp_path):
+    path = write(tmp_path, ["1.000,5;a"] * 60, header="load;kind")
+    said = message(path, target=None, separator=";", decimal=",")
+    assert "line 2, column 'load': '1.000,5' is not a number" in said
+    assert "without marks between thousands" in said
+    path = write(tmp_path, ["1,234.5;a"] * 60, header="load;kind")
+    assert "without marks between thousands" in message(path, target="load", separator=";")
+
+
 def test_time_column_as_target(tmp_path):
     text = message(write(tmp_path), time_column="date", target="date")
     assert "'date' is named by time_column and by target" in text

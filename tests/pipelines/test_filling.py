@@ -163,7 +163,9 @@ def test_mistakes_in_requests(trained):
     assert "'rain' holds 1e+300, too far" in message(columns=large)
     assert "'sky' has 0 values: give 16" in message(categories=None)
     assert "times has 0 timestamps" in message(times=None)
-    assert "times: " in message(times=["yesterday"] * 16)
+    dates = [f"2026-01-{day:02}" for day in range(1, 17)]
+    dates[2] = "03.01.2026"
+    assert "value 3 of times is '03.01.2026': write it in ISO 8601" in message(times=dates)
 
 
 def filled_file(trained, tmp_path, table, *extra):

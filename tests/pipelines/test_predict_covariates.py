@@ -213,7 +213,7 @@ def test_mistakes(trained, tmp_path, capsys):
     text = refusal(capsys, folder, tmp_path, history, None)
     assert "needs the future of price, day, series 'north': write --future" in text
     text = refusal(capsys, folder, tmp_path, history, future[future.shop != "south"])
-    assert "series 'south'" in text
+    assert "future.csv has no rows of series 'south': give its 3 steps of price, day" in text
     gone = future.drop(index=future.index[1])
     text = refusal(capsys, folder, tmp_path, history, gone)
     assert "there is no row for 2024-04-07 00:00:00, step 2 after the history" in text

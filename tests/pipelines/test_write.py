@@ -92,6 +92,7 @@ def test_a_faulty_line_is_told(tmp_path, capsys):
 
 def test_unknown_characters_are_named_or_replaced(model, tmp_path, capsys):
     said = refusal(capsys, model, tmp_path, text="abc zu Abé")
+    assert "in 'abc zu Abé' cannot be written" in said
     assert "'A'" in said and "'u'" in said and "'z'" in said and "--replace true" in said
     assert "'b'" not in said and not list(tmp_path.iterdir())
     run(model, tmp_path, "--replace=true", text="Abé è")

@@ -62,7 +62,7 @@ def with_point(point: object) -> dict[str, object]:
     "line, message",
     [
         ("[", "is no JSON"),
-        ('{"text": "a"', "is no JSON"),
+        ('{"text": "a"', r"is no JSON \(Expecting ',' delimiter at column 13\)"),
         ("[" * 200_000, "is no JSON"),
         ('{"text": "a", "strokes": [[[' + "1" * 5000 + ", 2]]]}", "is no JSON"),
         ("3", "no object"),

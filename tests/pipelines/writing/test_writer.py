@@ -178,9 +178,9 @@ def test_what_cannot_be_read_is_written_again():
     assert str(written.verdicts[0]) == "it reads as 'jello mere'", "the better attempt is kept"
 
 
-def test_a_character_may_be_misread():
-    written = write_text(Pen(), "hello", reader=Reader(["hallo"]))
-    assert written.attempts == [1] and not written.given_up
+def test_not_a_character_may_be_misread():
+    written = write_text(Pen(), "hello", reader=Reader(["hallo"], ["hello"]))
+    assert written.attempts == [2] and not written.given_up
 
 
 def test_every_point_of_a_line_is_read():
