@@ -264,8 +264,7 @@ class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
             noise_floor=self._noise_floor(parts["test"], series),
             digest=data_digest([scaled, *masks], boundaries, series),
         )
-        advice = "add a row, without values, for each step left out"
-        warnings = [*strange, *(f"{warning}: {advice}" for warning in rows.warnings())]
+        warnings = [*strange, *rows.warnings()]
         for warning in warnings:
             _LOGGER.warning(warning)
         notes = {

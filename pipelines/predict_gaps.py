@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.timestamps import check_order, irregular_steps
+from data_modules.timestamps import EQUALLY_SPACED, check_order, irregular_steps
 from pipelines import predict_series
 from pipelines.files import check_files, input_format, read_input, write_csv
 from pipelines.history import tell
@@ -115,8 +115,8 @@ def _in_order(
         row = int(irregular[0])
         tell(
             f"{config.input}: {len(irregular)} of {len(times) - 1} time steps differ from the "
-            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
-            "as equally spaced: add a row, with an empty value, for each step left out"
+            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; "
+            f"{EQUALLY_SPACED}"
         )
     return table, times
 

@@ -175,7 +175,9 @@ def test_parts_without_values_are_refused(built):
 
 def test_steps_left_out_are_told(built):
     data = built(frame(121).drop(index=50))
-    assert "1 of 119 time steps differ from the usual 'h'" in data.describe()["warnings"][0]
+    message = data.describe()["warnings"][0]
+    assert "1 of 119 time steps differ from the usual 'h'" in message
+    assert message.count("add a row, with an empty value, for each step left out") == 1
 
 
 @pytest.mark.skipif(not SERIES.is_dir(), reason="the real data is not here")
