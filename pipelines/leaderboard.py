@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.learning_curves import progress
 from pipelines.results import Protocol, Result
 from pipelines.statistics import Difference, interval, multiple_comparison
 from pipelines.task import find_task
@@ -36,7 +37,7 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         One row for each model, candidates by their test mean first, then the limits by theirs.
         ``p_value`` is nan for the chosen model, the limits, and where no test could be made.
         ``indistinguishable`` says that a test was made, and shows no difference from the chosen
-        model. ``attrs["test_items"]`` is N.
+        model. ``attrs["test_items"]`` is N, and ``attrs["progress"]`` tells of the learning curves.
         ``relative_to_floor`` is the test mean over the noise floor, nan where none is known.
 
     Raises:
@@ -74,6 +75,7 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         "confidence": protocol.confidence,
         "title": protocol.title,
         "test_items": max((each.shape[1] for each in items if each is not None), default=0),
+        "progress": progress(results, protocol.shown),
     }
     return table
 

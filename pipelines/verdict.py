@@ -236,9 +236,17 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
     if networks.empty or baselines.empty:
         return []
     if best["kind"] == "baseline":
+        beats = f"A baseline, {best['model']}, beats every network on validation"
+        learning = table.attrs["progress"]
+        if 2 * learning.improving > learning.trials:
+            outcome = [
+                f"{beats}, but the networks were still learning. "
+                f"{learning.sentence(protocol.shown)}: more steps may change the order."
+            ]
+        else:
+            outcome = [f"{beats}: on this data the networks have not earned their cost."]
         return [
-            f"A baseline, {best['model']}, beats every network on validation: on this data the "
-            "networks have not earned their cost.",
+            *outcome,
             *_behind("network", networks.sort_values(validation).iloc[0], best, protocol),
         ]
     simple = baselines.sort_values(validation).iloc[0]

@@ -226,6 +226,30 @@ def test_a_baseline_that_wins_is_said_to_beat_every_network():
     assert "Networks that do no better than it on the test part: net." in said(results)
 
 
+def test_networks_that_were_still_learning_are_not_said_to_have_cost_too_much():
+    steps = [100.0, 200.0, 300.0, 400.0, 500.0]
+    falling = {"step": steps, "validation": [5.0, 4.0, 3.0, 2.5, 2.0]}
+    flat = {"step": steps, "validation": [5.0, 2.1, 2.0, 2.0, 1.99]}
+    linear = result("linear", 1.0, kind="baseline", seeds=1)
+
+    def judged(*curves):
+        nets = [result(f"net{i}", 2.0, seeds=1, curves=[one]) for i, one in enumerate(curves)]
+        return said([linear, *nets], seeds=1)
+
+    words = judged(falling, falling, flat)
+    assert (
+        "linear, beats every network on validation, but the networks were still learning" in words
+    )
+    assert (
+        "In the last fifth of training, 2 of 3 trials still cut their best error by over" in words
+    )
+    assert "more steps may change the order" in words and "earned" not in words
+    short = {"step": steps[:2], "validation": [5.0, 2.0]}  # tells nothing of its end
+    for curves in ((falling, flat), (flat, flat, falling), (short, short)):
+        words = judged(*curves)
+        assert "the networks have not earned their cost" in words and "learning" not in words
+
+
 def test_failures_lost_seeds_omissions_and_shortness_are_told():
     words = said(
         [result("net", 1.0), result("gru", 2.0, seeds=2)],
