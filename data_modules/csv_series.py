@@ -26,6 +26,7 @@ from data_modules.series import SeriesDataModule, SeriesWindows, chronological_p
 from data_modules.series_rows import SeriesRows, order_rows
 from data_modules.specification import SeriesSpec
 from data_modules.splitting import (
+    FEWEST_CALIBRATED,
     check_split,
     data_digest,
     default_units,
@@ -36,9 +37,6 @@ from data_modules.splitting import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-
-# A split-conformal interval of coverage c is finite from c / (1 - c) windows on: 9 for 90 %.
-_FEWEST_CALIBRATION_WINDOWS = 9
 
 
 class CsvSeries(SeriesDataModule):
@@ -324,10 +322,10 @@ class CsvSeries(SeriesDataModule):
         if filled:
             listed = ", ".join(f"{count} in {name!r}" for name, count in filled.items())
             warnings.append(f"{self.path}: filled missing values by {self.missing}: {listed}")
-        if calibration_windows < _FEWEST_CALIBRATION_WINDOWS:
+        if calibration_windows < FEWEST_CALIBRATED:
             warnings.append(
                 f"{self.path}: the calibration part holds {calibration_windows} windows; a 90 % "
-                f"interval needs {_FEWEST_CALIBRATION_WINDOWS} at least: lower horizon, raise "
+                f"interval needs {FEWEST_CALIBRATED} at least: lower horizon, raise "
                 "calibration_fraction, or give validation a larger share of split"
             )
         for warning in warnings:

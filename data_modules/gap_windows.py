@@ -67,6 +67,20 @@ class GapWindows(Dataset[GapBatch]):
         hidden = self._stretches.draw(len(index)) if self.hidden is None else self.hidden[index]
         return GapBatch(values, hidden, index)
 
+    def judged_stretches(self) -> int:
+        """Returns how many hidden stretches have a value that a model is held against.
+
+        Of several targets, those of the one with the fewest. Not for windows that are drawn anew.
+        """
+        if self.hidden is None:
+            raise ValueError("what is hidden is drawn anew each time: there is nothing to count")
+        first = self.hidden.clone()
+        first[:, 1:] &= ~self.hidden[:, :-1]
+        number = first.flatten(0, 1).cumsum(0)
+        targets = self.windows.values[..., : self.hidden.shape[2]]
+        judged = (self.hidden & targets.isfinite()).flatten(0, 1)
+        return min(len(own[here].unique()) for own, here in zip(number.T, judged.T, strict=True))
+
 
 def unchanged(batch: Any) -> GapBatch:
     """Collates nothing: the data set returns whole batches."""

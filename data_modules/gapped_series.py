@@ -31,6 +31,7 @@ from data_modules.series_rows import order_rows
 from data_modules.specification import SeriesSpec
 from data_modules.split_data import SplitDataModule
 from data_modules.splitting import (
+    FEWEST_CALIBRATED,
     check_split,
     data_digest,
     default_units,
@@ -264,8 +265,7 @@ class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
             noise_floor=self._noise_floor(parts["test"], series),
             digest=data_digest([scaled, *masks], boundaries, series),
         )
-        advice = "add a row, without values, for each step left out"
-        warnings = [*strange, *(f"{warning}: {advice}" for warning in rows.warnings())]
+        warnings = [*strange, *rows.warnings(), *self._advice(parts["calibration"])]
         for warning in warnings:
             _LOGGER.warning(warning)
         notes = {
@@ -300,6 +300,18 @@ class GappedSeries(SplitDataModule[GapSpec, GapWindows]):
                     "choose another target"
                 )
         return parts
+
+    def _advice(self, calibration: GapWindows) -> list[str]:
+        """Says when too little is hidden in the calibration part for intervals."""
+        found = calibration.judged_stretches()
+        if found >= FEWEST_CALIBRATED:
+            return []
+        return [
+            f"{self.source}: the calibration part holds {found} hidden stretches in "
+            f"{len(calibration)} windows; 90 % intervals need {FEWEST_CALIBRATED} at least, and "
+            "some or all of what is filled in may have none: lower window or longest, raise "
+            "calibration_fraction, or give validation a larger share of split"
+        ]
 
     def _scaling(
         self, table: CsvTable, training: np.ndarray, channels: Channels

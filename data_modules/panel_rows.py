@@ -12,7 +12,7 @@ import pandas as pd
 from data_modules.channels import Channels
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.timestamps import infer_frequency, irregular_steps
+from data_modules.timestamps import EQUALLY_SPACED, infer_frequency, irregular_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,7 @@ class PanelRows:
         return [
             f"{self.table.path}: time steps that differ from the usual "
             f"{self.frequency or 'one'!r}: {len(irregular)}, first that of series "
-            f"{self.names[self.codes[row]]!r} on line {self.table.line(row)}; rows are taken "
-            "as equally spaced: add a row, with an empty value, for each step left out"
+            f"{self.names[self.codes[row]]!r} on line {self.table.line(row)}; {EQUALLY_SPACED}"
         ]
 
 

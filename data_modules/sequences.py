@@ -25,7 +25,7 @@ from data_modules.sequence_values import (
     equal_values,
 )
 from data_modules.split_data import SplitDataModule
-from data_modules.splitting import fit_scaling
+from data_modules.splitting import FEWEST_CALIBRATED, fit_scaling
 from data_modules.text_splitting import connected_groups, divide, split_digest
 
 _SPLIT = [0.7, 0.15, 0.15]
@@ -33,8 +33,6 @@ _SIZE = 4000
 _NOISE = 0.3
 #: Of the generated labels, by what they are.
 _LABEL_NOISE: dict[Kind, float] = {"classes": 0.05, "number": 0.2}
-#: A split-conformal interval of coverage c is finite from c / (1 - c) sequences on.
-_FEWEST_CALIBRATED = 9
 _PARTS = ("train", "validation", "calibration", "test")
 
 
@@ -327,10 +325,10 @@ class Sequences(SplitDataModule[SequenceSpec, SequencePart]):
                 "are left out: see --data.min_length"
             )
         found = len(self.parts["calibration"])
-        if not self.spec.classes and found < _FEWEST_CALIBRATED:
+        if not self.spec.classes and found < FEWEST_CALIBRATED:
             said.append(
                 f"the calibration part holds {found} sequences; a 90 % interval needs "
-                f"{_FEWEST_CALIBRATED}: see --data.calibration_fraction"
+                f"{FEWEST_CALIBRATED}: see --data.calibration_fraction"
             )
         return said
 

@@ -15,6 +15,9 @@ from torch import Tensor
 from data_modules.errors import UserError
 from data_modules.specification import SeriesSpec
 
+#: A split-conformal interval of coverage c is finite from c / (1 - c) scores on: 9 for 90 %.
+FEWEST_CALIBRATED = 9
+
 
 def check_split(split: Sequence[int | float | str]) -> None:
     """Refuses a ``split`` option that is neither shares, row counts nor dates.

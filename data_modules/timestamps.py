@@ -11,6 +11,11 @@ from data_modules.dates import date_formats, parse_dates
 from data_modules.errors import UserError
 from data_modules.file_format import FileFormat
 
+#: What is made of steps that differ from the usual one, and what to do about it.
+EQUALLY_SPACED = (
+    "rows are taken as equally spaced: add a row, with an empty value, for each step left out"
+)
+
 
 def check_order(
     table: CsvTable,
@@ -161,5 +166,5 @@ def irregular_warning(
     return (
         f"{table.path}: {len(irregular)} of {len(times) - 1} time steps differ from the usual "
         f"{frequency!r}, first on line {table.line(row + 1)} ({times[row]} to {times[row + 1]}); "
-        "rows are taken as equally spaced"
+        f"{EQUALLY_SPACED}"
     )

@@ -28,7 +28,7 @@ class Alternative:
             share of that, or in the metric's unit where it has one.
         savings: For each resource, the chosen model's use over its own; infinite where it uses
             none. Below 1 where it uses more.
-        indistinguishable: Whether no difference in error is shown.
+        indistinguishable: Whether a test was made and shows no difference in error.
     """
 
     model: str
@@ -80,8 +80,7 @@ def cheaper_alternatives(table: pd.DataFrame, metric: str) -> list[Alternative]:
             model=row["model"],
             error_change=float(shown.change(row[error], best[error])),
             savings={name: _saving(float(best[name]), float(row[name])) for name in RESOURCES},
-            # Without a test there is nothing to say about chance.
-            indistinguishable=bool(row["indistinguishable"] and pd.notna(row["p_value"])),
+            indistinguishable=bool(row["indistinguishable"]),
         )
     return sorted(found.values(), key=lambda alternative: alternative.error_change)
 

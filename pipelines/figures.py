@@ -12,13 +12,12 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from numpy.typing import NDArray
 
 from pipelines.alternatives import chosen_row
 from pipelines.drawing import LIMIT, STYLE, error_label, model_colours, readable_log, titled
-from pipelines.formatting import plural
 from pipelines.labels import label_line_ends
-from pipelines.results import Metric, Protocol, Result
+from pipelines.learning_curves import finite_curve, progress
+from pipelines.results import Protocol, Result
 from pipelines.scatter import error_vs_parameters, error_vs_time
 from pipelines.task import find_task
 
@@ -60,7 +59,7 @@ def _learning_curves(
     ends = []
     most, last_step = 1, 0.0
     for result in results:
-        curves = [_curve(curve, protocol.shown) for curve in result.curves]
+        curves = [finite_curve(curve, protocol.shown) for curve in result.curves]
         curves = [(steps, values) for steps, values in curves if len(steps)]
         if not curves:
             continue
@@ -100,42 +99,10 @@ def _learning_curves(
         axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
         ends.append((floor, protocol.shown.floor_name, LIMIT))
     band = f". Bands: from the least to the most of {most} seeds" if most > 1 else " (one seed)"
-    titled(axes, _still_falling(results, protocol.shown), f"Lines: mean over seeds{band}.")
+    said = progress(results, protocol.shown).sentence(protocol.shown)
+    titled(axes, said or "Validation error during training", f"Lines: mean over seeds{band}.")
     if last_step > 0:
         axes.set_xlim(0, last_step)
     readable_log(axes)
     label_line_ends(axes, ends, strong=None if chosen is None else str(chosen["model"]))
     return figure
-
-
-def _curve(
-    curve: dict[str, list[float]], shown: Metric
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns the steps and errors of one training, as far as the axis can show them."""
-    steps = np.asarray(curve.get("step", []), dtype=np.float64)
-    values = np.asarray(curve.get("validation", []), dtype=np.float64)
-    good = np.isfinite(values) & (shown.signed | (values > 0))
-    return steps[good], values[good]
-
-
-def _still_falling(results: Sequence[Result], shown: Metric) -> str:
-    """Says how many networks still gained at the end, which tells whether longer is better."""
-    gains = []
-    for result in results:
-        for curve in result.curves:
-            steps, values = _curve(curve, shown)
-            if len(steps) >= 5:
-                before = values[steps <= 0.8 * steps[-1]]
-                gains.append(_gain(values, before, shown) if len(before) else 0.0)
-    if not gains:
-        return "Validation error during training"
-    falling = sum(gain > 0.05 for gain in gains)
-    what = "made over 5% of their whole gain" if shown.signed else "cut their best error by over 5%"
-    return f"In the last fifth of training, {falling} of {plural(len(gains), 'trial')} still {what}"
-
-
-def _gain(values: NDArray[np.float64], before: NDArray[np.float64], shown: Metric) -> float:
-    """Returns how much of the error fell at the end: of that before, or of the whole fall."""
-    fall = float(before.min() - values.min())
-    whole = float(values[0] - values.min()) if shown.signed else float(before.min())
-    return fall / whole if whole > 0 else 0.0

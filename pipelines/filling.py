@@ -19,6 +19,7 @@ from data_modules.gap_specification import GapSpec
 from data_modules.specification import SeriesSpec
 from lightning_modules.imputation_baselines import ImputationBaseline
 from lightning_modules.imputer import Imputer
+from lightning_modules.interpolation import distances
 from pipelines.requested_series import scaled, timestamps
 
 #: Windows that are filled at a time.
@@ -69,12 +70,15 @@ class FilledColumns:
         point: (T, K) what was given, and what was filled in.
         low: (T, K) lower ends; NaN where there is none.
         high: (T, K) upper ends.
+        away: (T, K) steps to the nearest value that the model saw, as its intervals count them;
+            0 where a value was given.
     """
 
     missing: NDArray[np.bool_]
     point: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    away: NDArray[np.int64]
 
 
 def fill_requests(
@@ -136,21 +140,24 @@ def fill_series(
     missing = ~targets.isfinite()
     place = torch.arange(steps)
     # The middle of a window is half a step off a step where its length is even.
-    away = (2 * (place[:, None] - starts) - (window - 1)).abs()
-    away = away.masked_fill(
+    off = (2 * (place[:, None] - starts) - (window - 1)).abs()
+    off = off.masked_fill(
         (place[:, None] < starts) | (place[:, None] >= starts + window), 2 * steps
     )
-    chosen = away.argmin(dim=1)
+    chosen = off.argmin(dim=1)
     ends = torch.full((3, *targets.shape), torch.nan, dtype=torch.float64)
+    away = torch.zeros(targets.shape, dtype=torch.int64)
     everywhere = values.unfold(0, window, 1).transpose(1, 2)
     needed = chosen[missing.any(dim=1)].unique()
     for part in needed.split(CHUNK):
         batch = everywhere[starts[part]]
         seen = batch[..., spec.target_channels].isfinite()
         found = torch.stack(model.interval(batch, seen))
+        steps_away = distances(seen, model.past_only)
         for row, number in enumerate(part):
             own = (chosen == number).nonzero()[:, 0]
             ends[:, own] = found[:, row, own - starts[number]].double()
+            away[own] = steps_away[row, own - starts[number]]
     if steps < spec.window:  # calibrated on whole windows: what it covers here is not known
         ends[[0, 2]] = torch.nan
     low, point, high = spec.to_original(ends).masked_fill(~missing, torch.nan)
@@ -159,6 +166,7 @@ def fill_series(
         point=torch.where(missing, point, raw[:, spec.target_channels]).numpy(),
         low=low.masked_fill(~low.isfinite(), torch.nan).numpy(),
         high=high.masked_fill(~high.isfinite(), torch.nan).numpy(),
+        away=away.masked_fill(~missing, 0).numpy(),
     )
 
 

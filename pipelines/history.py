@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
 from data_modules.panel_rows import counts_steps
-from data_modules.timestamps import check_order, irregular_steps
+from data_modules.timestamps import EQUALLY_SPACED, check_order, irregular_steps
 
 if TYPE_CHECKING:
     from data_modules.specification import SeriesSpec
@@ -119,8 +119,8 @@ def _tell_of_gaps(times: pd.DatetimeIndex, spec: "SeriesSpec", path: str) -> Non
         row = int(irregular[0])
         tell(
             f"{path}: {len(irregular)} of the last {len(times) - 1} time steps differ from the "
-            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
-            "as equally spaced"
+            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; "
+            f"{EQUALLY_SPACED}"
         )
 
 

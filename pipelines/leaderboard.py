@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.learning_curves import progress
 from pipelines.results import Protocol, Result
 from pipelines.statistics import Difference, interval, multiple_comparison
 from pipelines.task import find_task
@@ -35,7 +36,8 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
     Returns:
         One row for each model, candidates by their test mean first, then the limits by theirs.
         ``p_value`` is nan for the chosen model, the limits, and where no test could be made.
-        ``indistinguishable`` says that the data do not show a difference from the chosen model.
+        ``indistinguishable`` says that a test was made, and shows no difference from the chosen
+        model. ``attrs["test_items"]`` is N, and ``attrs["progress"]`` tells of the learning curves.
         ``relative_to_floor`` is the test mean over the noise floor, nan where none is known.
 
     Raises:
@@ -67,7 +69,14 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         .drop(columns="_limit")
         .reset_index(drop=True)
     )
-    table.attrs = {"metric": metric, "confidence": protocol.confidence, "title": protocol.title}
+    items = [_items(result, metric) for result in results]
+    table.attrs = {
+        "metric": metric,
+        "confidence": protocol.confidence,
+        "title": protocol.title,
+        "test_items": max((each.shape[1] for each in items if each is not None), default=0),
+        "progress": progress(results, protocol.shown),
+    }
     return table
 
 
@@ -161,9 +170,9 @@ def _row(
         "difference_low": nan if difference is None else difference.low,
         "difference_high": nan if difference is None else difference.high,
         "p_value": nan if difference is None else difference.adjusted_p_value,
-        # Without a test nothing shows that they differ.
+        # A p value that is nan, of a test that could not be made, is neither.
         "indistinguishable": difference is not None
-        and not difference.adjusted_p_value < 1 - protocol.confidence,
+        and difference.adjusted_p_value >= 1 - protocol.confidence,
         "parameters": int(result.parameters),
         "train_seconds": float(result.train_seconds),
         "inference_us_per_step": float(result.inference_us_per_step),

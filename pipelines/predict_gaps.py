@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from data_modules.csv_table import CsvTable
 from data_modules.errors import UserError
-from data_modules.timestamps import check_order, irregular_steps
+from data_modules.timestamps import EQUALLY_SPACED, check_order, irregular_steps
 from pipelines import predict_series
 from pipelines.files import check_files, input_format, read_input, write_csv
 from pipelines.history import tell
@@ -66,19 +66,8 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
     written = input_format(config.input, config, spec.file_format)
     write_csv(_frame(table, filled, model.spec), config.output, written)
     count = int(filled.missing.sum())
-    bare = int((filled.missing & ~np.isfinite(filled.low)).sum())
     lines = [f"{count} values filled in {len(table.cells)} rows, written to {config.output}"]
-    if bare:
-        lines.append(
-            f"note: {bare} of them have no interval: "
-            + (
-                "so far from a value it was not measured, or not often enough, how well they are "
-                "filled"
-                if len(table.cells) >= spec.window
-                else f"the file has {len(table.cells)} rows, fewer than the {spec.window} of a "
-                "window, and the model was calibrated on whole windows"
-            )
-        )
+    lines += _without_interval(filled, model)
     if config.plot is not None:
         from pipelines.gap_figures import gap_plot
 
@@ -89,6 +78,45 @@ def predict(model: "Imputer | ImputationBaseline", config: Namespace) -> list[st
             raise UserError(f"plot: {config.plot} cannot be written: {error.strerror}") from error
         lines.append(f"plot written to {config.plot}")
     return lines
+
+
+def _without_interval(filled: "FilledColumns", model: "Imputer | ImputationBaseline") -> list[str]:
+    """Says how many of the values filled in have no interval, and why."""
+    bare = filled.missing & ~np.isfinite(filled.low)
+    if not bare.any():
+        return []
+    note = f"note: {int(bare.sum())} of them have no interval: "
+    rows, window, longest = len(bare), model.spec.series.window, model.spec.longest
+    if rows < window:
+        return [
+            f"{note}the file has {rows} rows, fewer than the {window} of a window, and the model "
+            "was calibrated on whole windows"
+        ]
+    measured = model.conformal_margin.isfinite().any(dim=0).numpy()
+    never = bare & ~measured
+    far = bare & measured & (filled.away > longest)
+    seldom = bare & measured & (filled.away <= longest)
+    reasons = []
+    if never.any():
+        named = [
+            repr(name) for name, one in zip(model.spec.targets, measured, strict=True) if not one
+        ]
+        of = "" if not measured.any() else f" for {', '.join(named)}"
+        reasons.append(
+            f"the model has none at all{of}, since too little was hidden in its calibration part "
+            "(train it with a larger one)"
+        )
+    if far.any():
+        reasons.append(
+            f"{int(far.sum())} stand farther from a value than the {longest} steps of the longest "
+            "hidden stretch, where it was not measured how well they are filled"
+        )
+    if seldom.any():
+        reasons.append(
+            f"{int(seldom.sum())} stand at a distance from a value at which it was not measured "
+            "often enough how well they are filled"
+        )
+    return [note + "; ".join(reasons)]
 
 
 def _in_order(
@@ -115,8 +143,8 @@ def _in_order(
         row = int(irregular[0])
         tell(
             f"{config.input}: {len(irregular)} of {len(times) - 1} time steps differ from the "
-            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; rows are taken "
-            "as equally spaced: add a row, with an empty value, for each step left out"
+            f"model's {spec.frequency!r}, first {times[row]} to {times[row + 1]}; "
+            f"{EQUALLY_SPACED}"
         )
     return table, times
 

@@ -235,11 +235,12 @@ def _table(table: pd.DataFrame, protocol: Protocol) -> str:
             cells.append(_cell(value, write(value) if math.isfinite(value) else MISSING))
         style = "chosen" if row["chosen"] else row["kind"]
         rows.append(f'<tr class="{style}">{"".join(cells)}</tr>')
+    alike = "≈ cannot be told apart from it. " if table["indistinguishable"].any() else ""
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
-        + '\n</tbody></table></div>\n<p class="quiet">★ chosen on validation. ≈ cannot be told '
-        "apart from it. Click a heading to sort. Limits are bounds, not candidates.</p>"
+        + '\n</tbody></table></div>\n<p class="quiet">★ chosen on validation. '
+        f"{alike}Click a heading to sort. Limits are bounds, not candidates.</p>"
     )
 
 

@@ -113,8 +113,9 @@ def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol)
         return []
     if others["p_value"].isna().all():
         return [
-            f"Whether any model differs from {name} cannot be tested: there are too few test "
-            f"{items}, or errors that are not finite. Read the order as a hint only."
+            f"Whether any model differs from {name} cannot be tested: "
+            f"{_why_untested(best, others, protocol, table.attrs['test_items'])}. Read the order "
+            "as a hint only."
         ]
     tested = others[others["p_value"].notna()]
     alike = list(tested[tested["indistinguishable"]]["model"])
@@ -141,6 +142,21 @@ def _indistinguishable(best: pd.Series, table: pd.DataFrame, protocol: Protocol)
             "another seed would change."
         )
     return lines
+
+
+def _why_untested(
+    best: pd.Series, others: pd.DataFrame, protocol: Protocol, test_items: int
+) -> str:
+    """Says why no model could be compared with the chosen one."""
+    error = f"test_{protocol.metric}"
+    count = plural(test_items, f"test {protocol.wording.item}")
+    if not math.isfinite(best[error]):
+        return f"of {count}, some errors of {best['model']} are not finite"
+    if not np.isfinite(others[error]).any():
+        return f"of {count}, each other model has errors that are not finite"
+    block = protocol.spec.block_length
+    overlap = f", as the errors of {block} neighbours hang together" if block > 1 else ""
+    return f"{count} {'is' if test_items == 1 else 'are'} too few{overlap}"
 
 
 def _achievable(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str]:
@@ -220,9 +236,17 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
     if networks.empty or baselines.empty:
         return []
     if best["kind"] == "baseline":
+        beats = f"A baseline, {best['model']}, beats every network on validation"
+        learning = table.attrs["progress"]
+        if 2 * learning.improving > learning.trials:
+            outcome = [
+                f"{beats}, but the networks were still learning. "
+                f"{learning.sentence(protocol.shown)}: more steps may change the order."
+            ]
+        else:
+            outcome = [f"{beats}: on this data the networks have not earned their cost."]
         return [
-            f"A baseline, {best['model']}, beats every network on validation: on this data the "
-            "networks have not earned their cost.",
+            *outcome,
             *_behind("network", networks.sort_values(validation).iloc[0], best, protocol),
         ]
     simple = baselines.sort_values(validation).iloc[0]
@@ -248,18 +272,20 @@ def _naive(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list[str
     if best["model"] == "naive":
         return ["Nothing forecasts this better than repeating the last value: use that."]
     naive = found.iloc[0]
-    alike = naive["indistinguishable"]
+    alike, tested = naive["indistinguishable"], math.isfinite(naive["p_value"])
     if naive[error] < best[error]:
+        beyond = f", {'within' if alike else 'beyond'} chance" if tested else ""
         return [
-            f"Repeating the last value (naive) errs less than {best['model']} on the test part, "
-            f"{'within' if alike else 'beyond'} chance: nothing is shown to be gained over it."
+            f"Repeating the last value (naive) errs less than {best['model']} on the test part"
+            f"{beyond}: nothing is shown to be gained over it."
         ]
-    if not alike:
+    if tested and not alike:
         return []
     more = percent(protocol.shown.change(naive[error], best[error]))
     return [
         f"It is not shown that {best['model']} forecasts better than repeating the last value: "
-        f"naive errs {more} more on the test part, but that is within chance."
+        f"naive errs {more} more on the test part, but that "
+        f"{'is within chance' if tested else 'could not be tested'}."
     ]
 
 

@@ -195,6 +195,9 @@ def test_irregular_steps_are_reported_and_not_fatal(path, caplog):
     [message] = data.describe()["warnings"]
     assert "2 of 196 time steps differ from the usual 'D', first on line 52" in message
     assert "2020-02-19 00:00:00 to 2020-02-22 00:00:00" in message
+    assert message.endswith(
+        "equally spaced: add a row, with an empty value, for each step left out"
+    )
     assert [record.getMessage() for record in caplog.records] == [message]
 
 

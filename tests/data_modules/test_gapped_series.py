@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +176,28 @@ def test_parts_without_values_are_refused(built):
 
 def test_steps_left_out_are_told(built):
     data = built(frame(121).drop(index=50))
-    assert "1 of 119 time steps differ from the usual 'h'" in data.describe()["warnings"][0]
+    message = data.describe()["warnings"][0]
+    assert "1 of 119 time steps differ from the usual 'h'" in message
+    assert message.count("add a row, with an empty value, for each step left out") == 1
+
+
+def test_too_few_hidden_stretches_to_calibrate_on_are_told(built):
+    """Two windows have two stretches each, which is too few; a longer part has enough."""
+    [message] = built().describe()["warnings"]
+    assert "the calibration part holds 4 hidden stretches in 2 windows; 90 % intervals" in message
+    assert "need 9 at least" in message and "raise calibration_fraction" in message
+    table, many = frame(400), {"split": [100, 250, 50], "target": ["y", "wind"], "together": False}
+    assert built(table, **many).describe()["warnings"] == []
+    table.loc[256:349, "wind"] = np.nan  # of the calibration part, the rows 250 to 349
+    data = built(table, **many)
+    values, hidden, _ = batch(data, "calibration")
+    judged = 0
+    for window, own in zip(values[..., 1], hidden[..., 1], strict=True):
+        for covered, steps in itertools.groupby(range(12), lambda step, own=own: bool(own[step])):
+            judged += covered and any(window[step].isfinite() for step in steps)
+    assert 0 < judged < 9
+    [message] = data.describe()["warnings"]
+    assert f"the calibration part holds {judged} hidden stretches in {len(values)} win" in message
 
 
 @pytest.mark.skipif(not SERIES.is_dir(), reason="the real data is not here")

@@ -182,7 +182,7 @@ def test_a_file_keeps_its_cells(trained, tmp_path, capsys):
     path = filled_file(trained, tmp_path, text, "--plot", str(tmp_path / "plot.png"))
     printed = capsys.readouterr().out
     assert "14 values filled in 101 rows" in printed
-    assert "2 of them have no interval: so far from a value" in printed
+    assert "2 of them have no interval: 2 stand farther from a value than the 3 steps" in printed
     with open(tmp_path / "holes.csv") as given, open(path) as written:
         before, after = list(csv.DictReader(given)), list(csv.DictReader(written))
     whole = fill_series(
@@ -204,6 +204,34 @@ def test_a_short_file_is_told_why_it_has_no_interval(trained, tmp_path, capsys):
     filled_file(trained, tmp_path, with_holes()[28:40])
     said = "note: 2 of them have no interval: the file has 12 rows, fewer than the 16 of a window"
     assert said in capsys.readouterr().out
+
+
+def test_a_missing_interval_is_told_with_its_cause(trained, tmp_path, capsys):
+    """A model calibrated on too little has none, whatever the gap; so may one of two targets."""
+
+    def note(margin):
+        model = Imputer(**trained.model.hparams)
+        model.load_state_dict(trained.model.state_dict())
+        model.conformal_margin.copy_(margin)
+        save_model(model, dict(model.hparams), tmp_path / "model")
+        capsys.readouterr()
+        filled_file(SimpleNamespace(folder=str(tmp_path / "model")), tmp_path, with_holes())
+        return capsys.readouterr().out
+
+    margin = trained.model.conformal_margin
+    said = note(torch.full_like(margin, math.inf))
+    assert "14 of them have no interval: the model has none at all, since too little" in said
+    assert "stand" not in said
+    flow = margin.clone()
+    flow[:, 1] = math.inf
+    said = note(flow)
+    assert "the model has none at all for 'flow', since too little was hidden" in said
+    seldom = margin.clone()
+    seldom[1:] = math.inf
+    said = note(seldom)
+    assert "2 stand farther from a value than the 3 steps" in said
+    assert "stand at a distance from a value at which it was not measured often enough" in said
+    assert "at all" not in said
 
 
 def test_rules_fill_files_too(tmp_path, capsys):

@@ -21,6 +21,7 @@ from pipelines.formatting import (
     tenth_of_percent,
 )
 from pipelines.leaderboard import leaderboard
+from pipelines.report import report_html
 from pipelines.results import Protocol, Result
 from pipelines.terminal import _plot, print_leaderboard
 from pipelines.verdict import verdict
@@ -225,6 +226,30 @@ def test_a_baseline_that_wins_is_said_to_beat_every_network():
     assert "Networks that do no better than it on the test part: net." in said(results)
 
 
+def test_networks_that_were_still_learning_are_not_said_to_have_cost_too_much():
+    steps = [100.0, 200.0, 300.0, 400.0, 500.0]
+    falling = {"step": steps, "validation": [5.0, 4.0, 3.0, 2.5, 2.0]}
+    flat = {"step": steps, "validation": [5.0, 2.1, 2.0, 2.0, 1.99]}
+    linear = result("linear", 1.0, kind="baseline", seeds=1)
+
+    def judged(*curves):
+        nets = [result(f"net{i}", 2.0, seeds=1, curves=[one]) for i, one in enumerate(curves)]
+        return said([linear, *nets], seeds=1)
+
+    words = judged(falling, falling, flat)
+    assert (
+        "linear, beats every network on validation, but the networks were still learning" in words
+    )
+    assert (
+        "In the last fifth of training, 2 of 3 trials still cut their best error by over" in words
+    )
+    assert "more steps may change the order" in words and "earned" not in words
+    short = {"step": steps[:2], "validation": [5.0, 2.0]}  # tells nothing of its end
+    for curves in ((falling, flat), (flat, flat, falling), (short, short)):
+        words = judged(*curves)
+        assert "the networks have not earned their cost" in words and "learning" not in words
+
+
 def test_failures_lost_seeds_omissions_and_shortness_are_told():
     words = said(
         [result("net", 1.0), result("gru", 2.0, seeds=2)],
@@ -244,9 +269,51 @@ def test_one_window_gives_no_interval_and_no_test_but_a_table():
         one.errors = {name: errors[:, :1] for name, errors in one.errors.items()}
     table = leaderboard(results, protocol())
     assert table["test_mse_low"].isna().all() and table["p_value"].isna().all()
-    assert table["indistinguishable"].tolist() == [False, True]
-    assert "cannot be tested" in said(results)
-    assert "chance" not in said(results)
+    assert not table["indistinguishable"].any()
+    words = said(results)
+    assert "Whether any model differs from a cannot be tested: 1 test window is too few." in words
+    assert "chance" not in words and "told apart" not in words
+    results.append(result("naive", 3.0, kind="baseline", seeds=1))
+    results[2].errors = {name: 2 * errors for name, errors in results[0].errors.items()}
+    words = said(results, seeds=1)
+    assert "naive errs 100% more on the test part, but that could not be tested." in words
+    results[2].errors["mse"] /= 100
+    words = said(results, seeds=1)
+    assert "(naive) errs less than a on the test part: nothing is shown to be gained" in words
+
+
+def test_only_what_was_tested_is_marked_as_alike():
+    def shown(windows):
+        results = [result("a", 1.0, validation=0.9), result("b", 1.0, noise=0.3)]
+        for one in results:
+            one.errors = {name: errors[:, :windows] for name, errors in one.errors.items()}
+        table = leaderboard(results, protocol())
+        console = Console(file=io.StringIO(), width=100)
+        print_leaderboard(table, [], console)
+        return [console.file.getvalue(), report_html(table, [], {}, protocol())]
+
+    for tested, untested in zip(shown(WINDOWS), shown(1), strict=True):
+        assert tested.count("≈") == 2 and "≈ cannot be told apart from it" in tested
+        assert "≈" not in untested and "★ chosen on validation" in untested
+
+
+def test_why_nothing_could_be_tested():
+    """Too few windows, in blocks or not, and errors that are not finite are told apart."""
+
+    def why(results, **changes):
+        table = leaderboard(results, protocol(**changes))
+        assert table["p_value"].isna().all() and not table["indistinguishable"].any()
+        [sentence] = [each for each in verdict(table, protocol(**changes)) if "cannot be t" in each]
+        return sentence.partition("cannot be tested: ")[2]
+
+    results = [result("a", 1.0), result("b", 1.0)]
+    found = why(results, block_length=40)
+    assert found.startswith("60 test windows are too few, as the errors of 40 neighbours hang")
+    results[1].errors["mse"][0, 3] = np.inf
+    assert why(results).startswith("of 60 test windows, each other model has errors that are not")
+    results = [result("a", 1.0), result("b", 2.0)]
+    results[0].errors["mse"][0, 3] = np.nan
+    assert why(results).startswith("of 60 test windows, some errors of a are not finite.")
 
 
 def test_one_seed_is_said_to_be_one():

@@ -122,7 +122,8 @@ def test_gaps_in_time_are_told(trained, tmp_path, capsys):
     frame = run(folder, tmp_path, table=monthly(100).drop(index=95))
     assert frame["month"][0] == "2009-05-01"
     message = "1 of the last 17 time steps differ from the model's 'MS', first 2008-11-01"
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and "add a row, with an empty value, for each step left out" in said
 
 
 def test_missing_values(trained, tmp_path, capsys):
