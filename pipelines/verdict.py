@@ -243,6 +243,11 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
                 f"{beats}, but the networks were still learning. "
                 f"{learning.sentence(protocol.shown)}: more steps may change the order."
             ]
+        elif not learning.trials:
+            outcome = [
+                f"{beats}. They were validated too seldom to tell whether they still learned: "
+                "more steps may change the order."
+            ]
         else:
             outcome = [f"{beats}: on this data the networks have not earned their cost."]
         return [

@@ -245,9 +245,11 @@ def test_networks_that_were_still_learning_are_not_said_to_have_cost_too_much():
     )
     assert "more steps may change the order" in words and "earned" not in words
     short = {"step": steps[:2], "validation": [5.0, 2.0]}  # tells nothing of its end
-    for curves in ((falling, flat), (flat, flat, falling), (short, short)):
+    for curves in ((falling, flat), (flat, flat, falling), (flat, short)):
         words = judged(*curves)
         assert "the networks have not earned their cost" in words and "learning" not in words
+    words = judged(short, short)
+    assert "validated too seldom to tell" in words and "their cost" not in words
 
 
 def test_failures_lost_seeds_omissions_and_shortness_are_told():
