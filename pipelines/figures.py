@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter
 from pipelines.alternatives import chosen_row
 from pipelines.drawing import LIMIT, STYLE, error_label, model_colours, readable_log, titled
 from pipelines.labels import label_line_ends
-from pipelines.learning_curves import finite_curve, progress
+from pipelines.learning_curves import finite_curve
 from pipelines.results import Protocol, Result
 from pipelines.scatter import error_vs_parameters, error_vs_time
 from pipelines.task import find_task
@@ -99,7 +99,7 @@ def _learning_curves(
         axes.axhline(floor, color=LIMIT, linewidth=1, linestyle=(0, (6, 3)))
         ends.append((floor, protocol.shown.floor_name, LIMIT))
     band = f". Bands: from the least to the most of {most} seeds" if most > 1 else " (one seed)"
-    said = progress(results, protocol.shown).sentence(protocol.shown)
+    said = table.attrs["progress"].sentence(protocol.shown)
     titled(axes, said or "Validation error during training", f"Lines: mean over seeds{band}.")
     if last_step > 0:
         axes.set_xlim(0, last_step)

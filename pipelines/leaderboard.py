@@ -69,12 +69,12 @@ def leaderboard(results: Sequence[Result], protocol: Protocol) -> pd.DataFrame:
         .drop(columns="_limit")
         .reset_index(drop=True)
     )
-    items = [_items(result, metric) for result in results]
+    measured = [result.errors[metric] for result in results if metric in result.errors]
     table.attrs = {
         "metric": metric,
         "confidence": protocol.confidence,
         "title": protocol.title,
-        "test_items": max((each.shape[1] for each in items if each is not None), default=0),
+        "test_items": max((np.shape(errors)[1] for errors in measured), default=0),
         "progress": progress(results, protocol.shown),
     }
     return table

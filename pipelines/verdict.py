@@ -239,19 +239,19 @@ def _baselines(best: pd.Series, table: pd.DataFrame, protocol: Protocol) -> list
         beats = f"A baseline, {best['model']}, beats every network on validation"
         learning = table.attrs["progress"]
         if 2 * learning.improving > learning.trials:
-            outcome = [
+            outcome = (
                 f"{beats}, but the networks were still learning. "
                 f"{learning.sentence(protocol.shown)}: more steps may change the order."
-            ]
+            )
         elif not learning.trials:
-            outcome = [
+            outcome = (
                 f"{beats}. They were validated too seldom to tell whether they still learned: "
                 "more steps may change the order."
-            ]
+            )
         else:
-            outcome = [f"{beats}: on this data the networks have not earned their cost."]
+            outcome = f"{beats}: on this data the networks have not earned their cost."
         return [
-            *outcome,
+            outcome,
             *_behind("network", networks.sort_values(validation).iloc[0], best, protocol),
         ]
     simple = baselines.sort_values(validation).iloc[0]
