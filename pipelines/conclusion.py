@@ -1,6 +1,5 @@
 """What a comparison ends with: the report, the winner, and what to do with it."""
 
-import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,10 +110,9 @@ def register(comparison: "Comparison", parent: str) -> None:
     if name:
         outcome = register_winner(comparison.store, parent, name, data=comparison.data)
         comparison.say(str(outcome))
-        model = shlex.quote(f"models:/{outcome.name}@{outcome.alias}")
         task = comparison.task
         options = task.how_to_use(comparison.data.spec.to_dict())
-        next_step = f"python -m pipelines.{task.verb} --model {model} {options}"
+        next_step = outcome.command(task.verb, options)
         purpose = "uses it on data of yours"
     else:
         next_step = f"python -m pipelines.register --comparison {parent}"

@@ -49,6 +49,11 @@ class Registration:
     model: str
     reason: str
 
+    def command(self, verb: str, options: str) -> str:
+        """Returns the command line that uses the model, to be pasted into a shell."""
+        model = shlex.quote(f"models:/{self.name}@{self.alias}")
+        return f"python -m pipelines.{verb} --model {model} {options}"
+
     def __str__(self) -> str:
         """Returns the outcome in two sentences."""
         made = "is now" if self.created else "was registered before as"
@@ -389,10 +394,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         task = find_task(tracking.task_of(store, run))
         options = task.how_to_use(specification(store, run.data.tags["winner_run"]))
     print(outcome)
-    print(
-        f"Use it: python -m pipelines.{task.verb} --model "
-        f"{shlex.quote(f'models:/{outcome.name}@{outcome.alias}')} {options}"
-    )
+    print(f"Use it: {outcome.command(task.verb, options)}")
     if outcome.alias == CHAMPION:
         print(f"Serve it: make serve MODEL={shlex.quote(outcome.name)}")
 
